@@ -1,0 +1,42 @@
+//! What the kernel programs count of themselves: `seen + lost = happened`, per stage and reason.
+//!
+//! The COUNTERS table is a per-CPU array indexed by [`Counter`].
+
+/// Index of a counter in the COUNTERS table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Calls and state changes of followed sockets, each of which is one event.
+    SocketSeen = 0,
+    /// Events put into the EVENTS ring.
+    SocketSent = 1,
+    /// Events lost because the EVENTS ring was full.
+    SocketRingFull = 2,
+    /// Events lost because the SOCKETS table took no new entry.
+    SocketTableFull = 3,
+    /// Calls on sockets with the verdict ignored, of which nothing more is done.
+    SocketIgnored = 4,
+    /// Calls whose verdict was still open and whose bytes did not decide it.
+    SocketUndecided = 5,
+    /// Process events put into the PROCESSES ring.
+    ProcessSent = 6,
+    /// Process events lost because the PROCESSES ring was full.
+    ProcessRingFull = 7,
+}
+
+impl Counter {
+    /// Every counter, in the order of its index.
+    pub const ALL: [Self; 8] = [
+        Self::SocketSeen,
+        Self::SocketSent,
+        Self::SocketRingFull,
+        Self::SocketTableFull,
+        Self::SocketIgnored,
+        Self::SocketUndecided,
+        Self::ProcessSent,
+        Self::ProcessRingFull,
+    ];
+}
+
+/// Entries of the COUNTERS table.
+pub const COUNTERS: u32 = Counter::ALL.len() as u32;

@@ -1,0 +1,3 @@
+//! The binary: reads what was asked, does it, and alone exits the process.
+
+fn main() {}

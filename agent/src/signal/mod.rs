@@ -1,0 +1,55 @@
+//! What does it mean? Each folder is one signal: it sees finished records and a tick a second, and
+//! owns the series that it names. Signals do not import each other.
+
+use anyhow::Result;
+
+use crate::clock::BootTime;
+use crate::request::record::{OpenRequest, Progress, RequestRecord};
+use crate::workload::Workload;
+
+/// One thing that is measured. Called by the task that owns the pipeline, so it needs no lock; what it
+/// exports are atomics that a scrape reads without waiting.
+pub trait Signal: Send {
+    /// Section of the configuration, label and log field.
+    fn name(&self) -> &'static str;
+
+    /// A request ended. Bounded work, no I/O.
+    fn on_request(&mut self, _record: &RequestRecord) {}
+
+    /// A stream went on.
+    fn on_progress(&mut self, _progress: &Progress) {}
+
+    /// A second passed.
+    ///
+    /// # Errors
+    /// What made the signal miss this tick; the runner counts it and goes on.
+    fn on_tick(&mut self, _tick: &Tick<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// A workload is gone for good: its series go.
+    fn forget_workload(&mut self, workload: &Workload);
+
+    /// A model gave its label back: its series go.
+    fn forget_model(&mut self, workload: &str, model: &str);
+}
+
+/// What every signal may look at once a second.
+#[derive(Debug)]
+pub struct Tick<'a> {
+    pub now: BootTime,
+    /// Workloads that run, and those that went less than a day ago (`up` false).
+    pub workloads: &'a [WorkloadState],
+    /// Inference requests under way.
+    pub open: &'a [OpenRequest],
+}
+
+/// A workload as it stands at a tick.
+#[derive(Clone, Debug)]
+pub struct WorkloadState {
+    pub workload: std::sync::Arc<Workload>,
+    /// A process of it runs.
+    pub up: bool,
+    /// When it first listened, this start.
+    pub listening: Option<BootTime>,
+}
