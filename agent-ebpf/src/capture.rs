@@ -47,6 +47,11 @@ pub struct Scratch {
     at: u32,
     /// Not 0 when a piece could not be copied.
     failed: u32,
+    /// Where the piece that is being copied lies in user memory.
+    base: u64,
+    /// How much of it the call moved.
+    len: u32,
+    padding: u32,
 }
 
 /// `struct iovec` of user space.
@@ -140,26 +145,34 @@ pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, tail_max: u32) ->
     Copied { whole, head_len, tail_len, offered }
 }
 
+/// The event that is being put together.
+#[inline(always)]
+pub fn event(scratch: *mut Scratch) -> *mut SocketEvent {
+    // SAFETY: a live map value.
+    unsafe { &raw mut (*scratch).event }
+}
+
 /// Sends the event with what was copied.
 #[inline(always)]
-pub fn send(scratch: *mut Scratch, mut event: SocketEvent, buffer: Buffer, copied: &Copied) {
+pub fn send(scratch: *mut Scratch, buffer: Buffer, copied: &Copied) {
+    let event = event(scratch);
     let mut payload = 0;
-    if copied.whole {
-        event.head_len = copied.head_len as u16;
-        event.tail_len = copied.tail_len as u16;
-        payload = copied.head_len + copied.tail_len;
-    } else {
-        event.flags |= FLAG_NO_BYTES;
-    }
-    if matches!(buffer, Buffer::Pieces { count, .. } if count > PIECES_MAX as u64) {
-        event.flags |= FLAG_PIECES;
+    // SAFETY: a live map value, of this processor and program alone.
+    unsafe {
+        if copied.whole {
+            (*event).head_len = copied.head_len as u16;
+            (*event).tail_len = copied.tail_len as u16;
+            payload = copied.head_len + copied.tail_len;
+        } else {
+            (*event).flags |= FLAG_NO_BYTES;
+        }
+        if matches!(buffer, Buffer::Pieces { count, .. } if count > PIECES_MAX as u64) {
+            (*event).flags |= FLAG_PIECES;
+        }
     }
     let bytes = black_box(HEADER as u32 + payload) & (SCRATCH_BYTES as u32 - 1);
     // SAFETY: the scratch is a live map value of more than SCRATCH_BYTES, and `bytes` is below that.
-    unsafe {
-        (*scratch).event = event;
-        emit::socket_bytes(core::slice::from_raw_parts(scratch.cast::<u8>(), bytes as usize));
-    }
+    unsafe { emit::socket_bytes(core::slice::from_raw_parts(scratch.cast::<u8>(), bytes as usize)) };
 }
 
 /// Copies `len` bytes from user memory to `at` in the payload; not 0 when that failed.
@@ -205,51 +218,40 @@ unsafe fn gather(scratch: *mut Scratch) {
 unsafe fn copy_piece(scratch: *mut Scratch, base: u64, len: u64) {
     unsafe {
         let moved = (&raw mut (*scratch).moved).read_volatile();
-        let tail_from = (&raw mut (*scratch).tail_from).read_volatile();
         let at = (&raw mut (*scratch).at).read_volatile();
         if at >= moved {
             return;
         }
         let left = moved - at;
-        let len = if len > left as u64 { left } else { len as u32 };
+        (&raw mut (*scratch).base).write_volatile(base);
+        (&raw mut (*scratch).len).write_volatile(if len > left as u64 { left } else { len as u32 });
+        copy_window(scratch, 0, PART as u32, 0);
+        let tail_from = (&raw mut (*scratch).tail_from).read_volatile();
+        let moved = (&raw mut (*scratch).moved).read_volatile();
+        copy_window(scratch, tail_from, moved, PART as u32);
+        let at = (&raw mut (*scratch).at).read_volatile();
+        let len = (&raw mut (*scratch).len).read_volatile();
         (&raw mut (*scratch).at).write_volatile(at + len);
-        copy_window(scratch, Window { from: 0, until: PART as u32, to: 0 }, At { at, base, len });
-        copy_window(scratch, Window { from: tail_from, until: moved, to: PART as u32 }, At { at, base, len });
     }
 }
 
-/// Which bytes of the call are wanted.
-struct Window {
-    /// First position wanted.
-    from: u32,
-    /// End of the positions wanted.
-    until: u32,
-    /// Where the first goes in the payload.
-    to: u32,
-}
-
-/// A piece, and where it stands in what the call moved.
-struct At {
-    at: u32,
-    base: u64,
-    len: u32,
-}
-
-/// Copies what of a piece lies in the window.
+/// Copies what of the piece lies between the positions `from` and `until` of what the call moved, to
+/// `to` in the payload for the first of them.
 ///
 /// # Safety
-/// `window.to` is at most `PART`.
+/// As [`gather`]; `to` is at most `PART`.
 #[inline(always)]
-unsafe fn copy_window(scratch: *mut Scratch, window: Window, piece: At) {
-    let Window { from, until, to } = window;
-    let At { at, base, len } = piece;
-    let start = if at > from { at } else { from };
-    let end = if at + len < until { at + len } else { until };
-    if start >= end {
-        return;
-    }
-    let offset = black_box(start - from) & (PART as u32 - 1);
+unsafe fn copy_window(scratch: *mut Scratch, from: u32, until: u32, to: u32) {
     unsafe {
+        let at = (&raw mut (*scratch).at).read_volatile();
+        let end = at + (&raw mut (*scratch).len).read_volatile();
+        let start = if at > from { at } else { from };
+        let end = if end < until { end } else { until };
+        if start >= end {
+            return;
+        }
+        let base = (&raw mut (*scratch).base).read_volatile();
+        let offset = black_box(start - from) & (PART as u32 - 1);
         let failed = copy_part(scratch, to + offset, base + (start - at) as u64, end - start);
         let before = (&raw mut (*scratch).failed).read_volatile();
         (&raw mut (*scratch).failed).write_volatile(before | failed);

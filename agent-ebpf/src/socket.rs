@@ -17,8 +17,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 use inferscope_common::counter::Counter;
 use inferscope_common::process::{ProcessEvent, ProcessKind};
 use inferscope_common::socket::{
-    FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, FLAG_FIRST, FLAG_SHORT, Opening, READ_STRIKES, READ_TAIL_BYTES_MAX,
-    STRIKES_MAX, SocketKind, SocketState, Verdict, WRITE_STRIKES, WRITE_TAIL_BYTES_MAX, opening,
+    FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, FLAG_SHORT, Opening, READ_STRIKES, READ_TAIL_BYTES_MAX,
+    STRIKES_MAX, SocketEvent, SocketKind, SocketState, Verdict, WRITE_STRIKES, WRITE_TAIL_BYTES_MAX, opening,
 };
 
 use crate::capture::{self, Scratch};
@@ -133,39 +133,52 @@ struct Call {
 
 #[inline(always)]
 unsafe fn send(scratch: *mut Scratch, socket: *mut SocketState, key: u64, call: &Call) {
-    let mut event = unsafe { state::next_event(socket, key, call.kind) };
-    // SAFETY: a live value of the table.
-    let socket = unsafe { &mut *socket };
-    event.time_ns = unsafe { bpf_ktime_get_boot_ns() };
-    event.tgid = (call.id >> 32) as u32;
-    event.tid = call.id as u32;
-    event.family = call.family;
-    event.len = call.moved;
-    if event.sequence == 1 {
-        event.flags |= FLAG_FIRST;
+    let event = capture::event(scratch);
+    unsafe {
+        state::next_event(event, socket, key, call.kind);
+        (*event).tgid = (call.id >> 32) as u32;
+        (*event).tid = call.id as u32;
+        (*event).family = call.family;
+        (*event).len = call.moved;
     }
     match call.kind {
-        SocketKind::Read => {
-            event.offset = socket.read_bytes;
-            event.arrival_ns = socket.arrival_ns;
-            socket.read_bytes += call.moved as u64;
-            let copied = capture::copy(scratch, call.buffer, call.moved, READ_TAIL_BYTES_MAX as u32);
-            // A read that filled its buffer may have left bytes behind, of which the newest arrival is known.
-            let full = copied.offered == call.moved as u64;
-            socket.arrival_ns = if full { socket.newest_arrival_ns } else { 0 };
-            capture::send(scratch, event, call.buffer, &copied);
-        }
-        SocketKind::Write => {
-            event.offset = socket.written_bytes;
-            socket.written_bytes += call.moved as u64;
-            let copied = capture::copy(scratch, call.buffer, call.moved, WRITE_TAIL_BYTES_MAX as u32);
-            if copied.offered > call.moved as u64 {
-                event.flags |= FLAG_SHORT;
-            }
-            capture::send(scratch, event, call.buffer, &copied);
-        }
-        _ => emit::socket_event(&event),
+        SocketKind::Read => unsafe { send_read(scratch, socket, call) },
+        SocketKind::Write => unsafe { send_write(scratch, socket, call) },
+        _ => emit::socket_event(unsafe { &*event }),
     }
+}
+
+#[inline(always)]
+unsafe fn send_read(scratch: *mut Scratch, socket: *mut SocketState, call: &Call) {
+    let event = capture::event(scratch);
+    // SAFETY: live map values.
+    unsafe {
+        (*event).offset = (*socket).read_bytes;
+        (*event).arrival_ns = (*socket).arrival_ns;
+        (*socket).read_bytes += call.moved as u64;
+    }
+    let copied = capture::copy(scratch, call.buffer, call.moved, READ_TAIL_BYTES_MAX as u32);
+    // A read that filled its buffer may have left bytes behind, of which the newest arrival is known.
+    let full = copied.offered == call.moved as u64;
+    // SAFETY: as above.
+    unsafe { (*socket).arrival_ns = if full { (*socket).newest_arrival_ns } else { 0 } };
+    capture::send(scratch, call.buffer, &copied);
+}
+
+#[inline(always)]
+unsafe fn send_write(scratch: *mut Scratch, socket: *mut SocketState, call: &Call) {
+    let event = capture::event(scratch);
+    // SAFETY: live map values.
+    unsafe {
+        (*event).offset = (*socket).written_bytes;
+        (*socket).written_bytes += call.moved as u64;
+    }
+    let copied = capture::copy(scratch, call.buffer, call.moved, WRITE_TAIL_BYTES_MAX as u32);
+    if copied.offered > call.moved as u64 {
+        // SAFETY: as above.
+        unsafe { (*event).flags |= FLAG_SHORT };
+    }
+    capture::send(scratch, call.buffer, &copied);
 }
 
 #[btf_tracepoint(function = "sk_data_ready")]
@@ -228,8 +241,9 @@ fn change(sock: *const Sock, from: i32, to: i32) {
         TCP_CLOSE | TCP_FIN_WAIT1 | TCP_LAST_ACK => SocketKind::Closed,
         _ => return,
     };
-    let mut event = unsafe { state::next_event(socket, key, kind) };
-    event.time_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let mut event = SocketEvent::default();
+    // SAFETY: a live value of the table.
+    unsafe { state::next_event(&raw mut event, socket, key, kind) };
     event.family = offsets::sock_family(sock) as u8;
     emit::socket_event(&event);
 }

@@ -4,11 +4,11 @@
 //! the call and by the kernel's network interrupts; both only ever add, and a number lost to their
 //! race shows as a repeated sequence, which readers take for no loss.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
 use inferscope_common::counter::Counter;
-use inferscope_common::socket::{SOCKETS_MAX, SocketEvent, SocketKind, SocketState};
+use inferscope_common::socket::{FLAG_FIRST, SOCKETS_MAX, SocketEvent, SocketKind, SocketState};
 
 use crate::emit;
 use crate::offsets::Sock;
@@ -57,31 +57,32 @@ pub fn forget(key: u64) {
     let _ = SOCKETS.remove(&key);
 }
 
-/// Numbers the next event of a socket.
+/// Begins the next event of a socket: its number, time and kind.
+///
+/// Written member by member: a copy of the whole would go through the stack, where the verifier
+/// keeps every value of every path apart.
 ///
 /// # Safety
-/// `state` is a live value of the table.
+/// `socket` is a live value of the table, `event` a live place for one.
 #[inline(always)]
-pub unsafe fn next_event(state: *mut SocketState, key: u64, kind: SocketKind) -> SocketEvent {
+pub unsafe fn next_event(event: *mut SocketEvent, socket: *mut SocketState, key: u64, kind: SocketKind) {
     emit::count(Counter::SocketSeen);
-    let sequence = unsafe {
-        (*state).sequence += 1;
-        (*state).sequence
-    };
-    SocketEvent {
-        time_ns: 0,
-        arrival_ns: 0,
-        socket: key,
-        offset: 0,
-        tgid: 0,
-        tid: 0,
-        len: 0,
-        sequence,
-        head_len: 0,
-        tail_len: 0,
-        kind: kind as u8,
-        family: 0,
-        flags: 0,
-        padding: 0,
+    unsafe {
+        (*socket).sequence += 1;
+        let sequence = (*socket).sequence;
+        (*event).time_ns = bpf_ktime_get_boot_ns();
+        (*event).arrival_ns = 0;
+        (*event).socket = key;
+        (*event).offset = 0;
+        (*event).tgid = 0;
+        (*event).tid = 0;
+        (*event).len = 0;
+        (*event).sequence = sequence;
+        (*event).head_len = 0;
+        (*event).tail_len = 0;
+        (*event).kind = kind as u8;
+        (*event).family = 0;
+        (*event).flags = if sequence == 1 { FLAG_FIRST } else { 0 };
+        (*event).padding = 0;
     }
 }
