@@ -1,0 +1,248 @@
+//! The node as `/proc` shows it: one reader for everything the other files of this room ask of it.
+//!
+//! In: a folder, `/proc` or a test's. Out: command lines, ancestry, cgroups, listeners, and of pods the
+//! two texts that name them. A process may end at any moment, so what cannot be read is `None`, not an
+//! error. Does not judge what it reads.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use procfs::process::Stat;
+use procfs::{FromRead as _, ProcessCGroups};
+
+use super::cgroup::Place;
+use crate::clock::BootTime;
+
+/// Most bytes read of a command line: the server's name and its port stand well before this.
+const COMMAND_BYTES_MAX: u64 = 32 << 10;
+/// Most bytes read of an environment, of which one variable is used.
+const ENVIRON_BYTES_MAX: u64 = 256 << 10;
+/// Most bytes read of a small file inside a container.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+/// Most bytes read of a table of sockets: 200,000 connections.
+const SOCKETS_BYTES_MAX: u64 = 32 << 20;
+/// State of a listening socket in `/proc/TGID/net/tcp`.
+const TCP_LISTEN: &str = "0A";
+/// Flag of a listening socket in `/proc/TGID/net/unix` (`__SO_ACCEPTCON`).
+const UNIX_LISTEN: u32 = 1 << 16;
+
+/// Where the node's files are; a test gives a folder.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    pub proc: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: "/proc".into() }
+    }
+}
+
+/// Who a process is, as far as its number can be given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    pub parent: u32,
+    /// Clock ticks from boot to its start: with the tgid, never the same twice.
+    pub began: u64,
+    /// The first thread has ended; others may go on.
+    pub zombie: bool,
+}
+
+/// What a process or the namespace it lives in listens on.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    pub ports: BTreeSet<u16>,
+    /// Paths of Unix listeners.
+    pub paths: HashSet<String>,
+}
+
+/// Sockets that listen in one network namespace, by inode.
+#[derive(Debug, Default)]
+pub struct ListenTable {
+    tcp: Vec<(u64, u16)>,
+    unix: Vec<(u64, String)>,
+}
+
+impl ListenTable {
+    /// A socket of this namespace listens on TCP `port`.
+    #[must_use]
+    pub fn has_port(&self, port: u16) -> bool {
+        self.tcp.iter().any(|&(_, listening)| listening == port)
+    }
+}
+
+/// Reads `/proc`.
+#[derive(Debug)]
+pub struct Node {
+    proc: PathBuf,
+    ticks_per_second: u64,
+}
+
+impl Node {
+    #[must_use]
+    pub fn new(roots: Roots) -> Self {
+        Self { proc: roots.proc, ticks_per_second: procfs::ticks_per_second().max(1) }
+    }
+
+    /// Every process, in ascending order.
+    ///
+    /// # Errors
+    /// `/proc` itself cannot be read.
+    pub fn tgids(&self) -> std::io::Result<Vec<u32>> {
+        let names = fs::read_dir(&self.proc)?.flatten().map(|entry| entry.file_name());
+        let mut tgids: Vec<u32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+        tgids.sort_unstable();
+        Ok(tgids)
+    }
+
+    #[must_use]
+    pub fn birth(&self, tgid: u32) -> Option<Birth> {
+        let stat = Stat::from_read(fs::File::open(self.path(tgid, "stat")).ok()?).ok()?;
+        Some(Birth {
+            parent: u32::try_from(stat.ppid).ok()?,
+            began: stat.starttime,
+            zombie: matches!(stat.state, 'Z' | 'X'),
+        })
+    }
+
+    /// The moment of [`Birth::began`].
+    #[must_use]
+    pub fn moment(&self, ticks: u64) -> BootTime {
+        BootTime(ticks.saturating_mul(1_000_000_000 / self.ticks_per_second))
+    }
+
+    /// The arguments, each ended by a zero; empty for a kernel thread.
+    #[must_use]
+    pub fn command(&self, tgid: u32) -> Option<Vec<u8>> {
+        read_bounded(&self.path(tgid, "cmdline"), COMMAND_BYTES_MAX)
+    }
+
+    #[must_use]
+    pub fn place(&self, tgid: u32) -> Place {
+        let groups = fs::File::open(self.path(tgid, "cgroup")).ok();
+        let groups = groups.and_then(|file| ProcessCGroups::from_read(file).ok());
+        Place::of(groups.into_iter().flatten().map(|group| (group.controllers, group.pathname)))
+    }
+
+    /// A thread other than the first is alive.
+    #[must_use]
+    pub fn has_other_thread(&self, tgid: u32) -> bool {
+        let Ok(tasks) = fs::read_dir(self.path(tgid, "task")) else { return false };
+        let tids = tasks.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        tids.filter(|&tid| tid != tgid).any(|tid| {
+            let stat = fs::File::open(self.path(tgid, &format!("task/{tid}/stat")));
+            stat.ok()
+                .and_then(|file| Stat::from_read(file).ok())
+                .is_some_and(|s| !matches!(s.state, 'Z' | 'X'))
+        })
+    }
+
+    /// Name of its network namespace, `net:[4026531840]`.
+    #[must_use]
+    pub fn net_namespace(&self, tgid: u32) -> Option<PathBuf> {
+        fs::read_link(self.path(tgid, "ns/net")).ok()
+    }
+
+    /// What listens in the network namespace of `tgid`.
+    #[must_use]
+    pub fn listen_table(&self, tgid: u32) -> ListenTable {
+        let read = |name: &str| {
+            let bytes = read_bounded(&self.path(tgid, name), SOCKETS_BYTES_MAX).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        // A node may have 100,000 connections: only the lines of listeners are taken apart.
+        let mut tcp: Vec<_> = read("net/tcp").lines().filter_map(tcp_listener).collect();
+        tcp.extend(read("net/tcp6").lines().filter_map(tcp_listener));
+        ListenTable { tcp, unix: read("net/unix").lines().filter_map(unix_listener).collect() }
+    }
+
+    /// Those of `table` that `tgid` has open.
+    #[must_use]
+    pub fn listeners(&self, tgid: u32, table: &ListenTable) -> Listeners {
+        let mut found = Listeners::default();
+        if table.tcp.is_empty() && table.unix.is_empty() {
+            return found;
+        }
+        let Ok(files) = fs::read_dir(self.path(tgid, "fd")) else { return found };
+        for inode in files.flatten().filter_map(|file| socket_inode(&fs::read_link(file.path()).ok()?)) {
+            found.ports.extend(table.tcp.iter().filter(|(of, _)| *of == inode).map(|(_, port)| *port));
+            found
+                .paths
+                .extend(table.unix.iter().filter(|(of, _)| *of == inode).map(|(_, path)| path.clone()));
+        }
+        found
+    }
+
+    /// Namespace of the pod that `tgid` runs in, from its service account.
+    #[must_use]
+    pub fn namespace(&self, tgid: u32) -> Option<String> {
+        let path = self.path(tgid, "root/var/run/secrets/kubernetes.io/serviceaccount/namespace");
+        first_line(&read_bounded(&path, SMALL_BYTES_MAX)?)
+    }
+
+    /// Host name inside the container of `tgid`: its pod's name, unless the pod uses the node's network.
+    /// Of the environment nothing but this variable is looked at.
+    #[must_use]
+    pub fn host_name(&self, tgid: u32) -> Option<String> {
+        let environ = read_bounded(&self.path(tgid, "environ"), ENVIRON_BYTES_MAX).unwrap_or_default();
+        let variable = environ.split(|&byte| byte == 0).find_map(|text| text.strip_prefix(b"HOSTNAME="));
+        variable
+            .and_then(first_line)
+            .or_else(|| first_line(&read_bounded(&self.path(tgid, "root/etc/hostname"), SMALL_BYTES_MAX)?))
+    }
+
+    /// A small file that `tgid` knows by `path`.
+    #[must_use]
+    pub fn file_of(&self, tgid: u32, path: &str) -> Option<String> {
+        let within = match path.strip_prefix('/') {
+            Some(absolute) => self.path(tgid, "root").join(absolute),
+            None => self.path(tgid, "cwd").join(path),
+        };
+        String::from_utf8(read_bounded(&within, SMALL_BYTES_MAX)?).ok()
+    }
+
+    fn path(&self, tgid: u32, name: &str) -> PathBuf {
+        let mut path = self.proc.join(tgid.to_string());
+        path.push(name);
+        path
+    }
+}
+
+fn read_bounded(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn first_line(bytes: &[u8]) -> Option<String> {
+    let line = std::str::from_utf8(bytes).ok()?.lines().next()?.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+/// Inode and port of one line, if it is a listener.
+fn tcp_listener(line: &str) -> Option<(u64, u16)> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let local = words.next()?;
+    if words.nth(1)? != TCP_LISTEN {
+        return None;
+    }
+    let inode = words.nth(5)?.parse().ok()?;
+    let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+    Some((inode, port))
+}
+
+fn unix_listener(line: &str) -> Option<(u64, String)> {
+    let mut words = line.split_ascii_whitespace().skip(3);
+    let flags = u32::from_str_radix(words.next()?, 16).ok()?;
+    if flags & UNIX_LISTEN == 0 {
+        return None;
+    }
+    let inode = words.nth(2)?.parse().ok()?;
+    Some((inode, words.next()?.to_owned()))
+}
+
+fn socket_inode(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
