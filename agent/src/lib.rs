@@ -1,7 +1,10 @@
 //! The rooms of the agent; the binary `inferscope` is a thin door to them. ARCHITECTURE.md is the map.
 
 pub mod clock;
+pub mod export;
+pub mod health;
 pub mod probe;
+pub mod registry;
 pub mod request;
 pub mod signal;
 pub mod workload;
