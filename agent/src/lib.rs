@@ -1,7 +1,10 @@
 //! The rooms of the agent; the binary `inferscope` is a thin door to them. ARCHITECTURE.md is the map.
 
+pub mod cli;
 pub mod clock;
+pub mod command;
 pub mod config;
+pub mod lifecycle;
 pub mod request;
 pub mod signal;
 pub mod workload;
