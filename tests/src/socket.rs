@@ -267,9 +267,7 @@ fn read_once(fd: BorrowedFd<'_>, calls: Calls, buffer: &mut [u8]) -> io::Result<
 
 fn write_once(fd: BorrowedFd<'_>, calls: Calls, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match (calls, pieces) {
-        (Calls::Message, _) => {
-            sendmsg(fd, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?
-        }
+        (Calls::Message, _) => sendmsg(fd, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?,
         (Calls::ReadWrite, [piece]) => rustix::io::write(fd, piece)?,
         (Calls::RecvSend, [piece]) => send(fd, piece, SendFlags::NOSIGNAL)?,
         _ => rustix::io::writev(fd, pieces)?,

@@ -13,6 +13,9 @@ use super::prompt::Prompt;
 /// Requests of one run at most.
 pub const REQUESTS_MAX: usize = 1_000_000;
 
+/// Ends the id of requests whose times on the wire are the client's doing.
+pub const SLOW_SUFFIX: &str = "-slow";
+
 /// Kinds of requests, by their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -151,7 +154,9 @@ impl FromStr for Mix {
         for part in text.split(',') {
             let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
             let known = Kind::NAMES.iter().find(|(known, _)| *known == name);
-            let Some(&(_, kind)) = known else { bail!("no kind of request is called {name}: {}", every.join(", ")) };
+            let Some(&(_, kind)) = known else {
+                bail!("no kind of request is called {name}: {}", every.join(", "))
+            };
             kinds.push((kind, weight.parse().with_context(|| format!("parse weight of {name}"))?));
         }
         if kinds.iter().all(|(_, weight)| *weight == 0) {
@@ -203,7 +208,10 @@ impl Planned {
     #[must_use]
     pub fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
         let body = if self.method == "POST" { self.body.body(self.path) } else { Vec::new() };
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {}\r\n", self.method, self.path, self.id);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {}\r\n",
+            self.method, self.path, self.id
+        );
         if let Some(script) = &self.script {
             head += &format!("x-script: {}\r\n", script.to_header());
         }
@@ -240,7 +248,6 @@ pub fn planned(source: &Source) -> Vec<Planned> {
     while plans.len() < count {
         let index = plans.len();
         let mut next = one(source, &mut rng, index);
-        next.id = format!("load-{run:08x}-{index:06}");
         let after_pair = plans.last().is_some_and(|before| before.manner.with_next);
         if after_pair {
             // The second of a pair follows plainly on the same connection.
@@ -249,9 +256,17 @@ pub fn planned(source: &Source) -> Vec<Planned> {
         } else if next.manner.with_next && index + 1 == count {
             next.manner.with_next = false;
         }
+        next.id = format!("load-{run:08x}-{index:06}{}", if is_slow(&next) { SLOW_SUFFIX } else { "" });
         plans.push(next);
     }
     plans
+}
+
+/// The client does not read, or the server may hold little: the wire then shows when the client read,
+/// not when the server wrote.
+fn is_slow(planned: &Planned) -> bool {
+    let little = planned.script.as_ref().is_some_and(|script| script.send_buffer_bytes.is_some());
+    little || !planned.manner.looks_away.is_zero()
 }
 
 fn one(source: &Source, rng: &mut Rng, index: usize) -> Planned {
@@ -274,7 +289,10 @@ fn one(source: &Source, rng: &mut Rng, index: usize) -> Planned {
             },
             max_tokens: rng.u32(1..=source.max_tokens.max(1)),
             stream: kind.streams(),
-            usage: matches!(kind, Kind::ChatStreamUsage | Kind::ChatStreamContinuousUsage | Kind::CompletionsStream),
+            usage: matches!(
+                kind,
+                Kind::ChatStreamUsage | Kind::ChatStreamContinuousUsage | Kind::CompletionsStream
+            ),
             continuous_usage: kind == Kind::ChatStreamContinuousUsage,
             logprobs: matches!(kind, Kind::LogprobsStream | Kind::LogprobsWhole),
         },

@@ -76,7 +76,8 @@ impl Prompt {
 
     /// Text that looks like protocol here and there, which must mean nothing.
     fn text(&self) -> String {
-        let line = format!("{PROMPT_CANARY} data: {{\"usage\":{{\"prompt_tokens\":7}}}}\n\nHTTP/1.1 500 Oops ");
+        let line =
+            format!("{PROMPT_CANARY} data: {{\"usage\":{{\"prompt_tokens\":7}}}}\n\nHTTP/1.1 500 Oops ");
         let mut text = line.repeat(self.bytes / line.len() + 1);
         text.truncate(self.bytes.max(PROMPT_CANARY.len()));
         text
@@ -89,9 +90,18 @@ mod tests {
 
     #[test]
     fn bodies_are_json_wherever_the_model_stands() {
-        for path in ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"] {
+        for path in
+            ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"]
+        {
             for model_first in [false, true] {
-                let prompt = Prompt { model: "m\"x".to_owned(), model_first, bytes: 900, stream: true, usage: true, ..Prompt::default() };
+                let prompt = Prompt {
+                    model: "m\"x".to_owned(),
+                    model_first,
+                    bytes: 900,
+                    stream: true,
+                    usage: true,
+                    ..Prompt::default()
+                };
                 let body: Value = serde_json::from_slice(&prompt.body(path)).unwrap();
                 assert_eq!(body["model"], "m\"x");
                 assert_eq!(body["stream"], true);

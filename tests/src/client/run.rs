@@ -1,6 +1,5 @@
 //! Makes the planned requests at their times, on as few connections as it takes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,8 +75,7 @@ impl Options {
         {
             bail!("rate is above 0 and at most {RATE_MAX} per second");
         }
-        if let Some(name) =
-            self.scenarios.iter().find(|name| crate::fake_server::scenario(name, 0).is_none())
+        if let Some(name) = self.scenarios.iter().find(|name| crate::fake_server::scenario(name, 0).is_none())
         {
             bail!("no scenario is called {name}");
         }
@@ -198,7 +196,6 @@ struct Shared {
     request_time_max: Duration,
     idle: Mutex<Vec<Connection>>,
     found: Mutex<(Vec<Exchange>, Vec<String>)>,
-    open_failures: AtomicUsize,
 }
 
 /// Failures that are told one by one.
@@ -211,7 +208,6 @@ impl Shared {
             request_time_max: options.request_time_max,
             idle: Mutex::default(),
             found: Mutex::default(),
-            open_failures: AtomicUsize::new(0),
         }
     }
 
@@ -225,7 +221,6 @@ impl Shared {
         let mut connection = match connection {
             Ok(connection) => connection,
             Err(error) => {
-                self.open_failures.fetch_add(1, Ordering::Relaxed);
                 return self.fail(format!("connect to {}: {error}", self.endpoint));
             }
         };

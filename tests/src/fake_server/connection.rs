@@ -145,8 +145,7 @@ impl Connection {
             std::future::pending::<()>().await;
         }
         loop {
-            let stream =
-                self.stream.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+            let stream = self.stream.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
             stream.readable().await?;
             match stream.try_read(self.calls, &mut self.buffer) {
                 Ok(0) => self.peer = Peer::Closed,
@@ -167,8 +166,10 @@ impl Connection {
             self.stream()?.set_send_buffer(bytes)?;
         }
         let mut player = Player::default();
-        let ended = if request.whole { self.play(&plan, script, &mut player).await? } else { Ended::ByClient };
-        let keeps = ended == Ended::Complete && !plan.closes && !request.head.closes && self.peer == Peer::Open;
+        let ended =
+            if request.whole { self.play(&plan, script, &mut player).await? } else { Ended::ByClient };
+        let keeps =
+            ended == Ended::Complete && !plan.closes && !request.head.closes && self.peer == Peer::Open;
         let ended_ns = BootTime::now().0;
         if !keeps {
             self.stream = None;

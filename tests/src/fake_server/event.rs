@@ -137,16 +137,20 @@ impl Teller<'_> {
                     Kind::Content => json!({"type": "text_delta", "text": text}),
                     Kind::ToolCall => json!({"type": "input_json_delta", "partial_json": text}),
                 };
-                named("content_block_delta", &json!({"type": "content_block_delta", "index": 0, "delta": delta}), true)
+                named(
+                    "content_block_delta",
+                    &json!({"type": "content_block_delta", "index": 0, "delta": delta}),
+                    true,
+                )
             }
-            Route::Completions => self.completion_event(&text, finish, usage, true),
+            Route::Completions => self.completion_event(&text, finish, usage.as_ref(), true),
             _ => {
                 let delta = match kind {
                     Kind::Reasoning => json!({"reasoning_content": text}),
                     Kind::Content => json!({"content": text}),
                     Kind::ToolCall => json!({"tool_calls": [{"index": 0, "function": {"arguments": text}}]}),
                 };
-                self.chat_event(&delta, finish, usage, true)
+                self.chat_event(&delta, finish, usage.as_ref(), true)
             }
         }
     }
@@ -161,7 +165,11 @@ impl Teller<'_> {
             )],
             Route::Messages => vec![
                 named("content_block_stop", &json!({"type": "content_block_stop", "index": 0}), false),
-                named("message_delta", &json!({"type": "message_delta", "delta": {"stop_reason": self.script.finish}, "usage": dialect(&usage)}), false),
+                named(
+                    "message_delta",
+                    &json!({"type": "message_delta", "delta": {"stop_reason": self.script.finish}, "usage": dialect(&usage)}),
+                    false,
+                ),
                 named("message_stop", &json!({"type": "message_stop"}), false),
             ],
             _ => self.openai_closing(&usage),
@@ -214,16 +222,30 @@ impl Teller<'_> {
         value
     }
 
-    fn chat_event(&self, delta: &Value, finish: Option<&str>, usage: Option<Value>, counts: bool) -> Event {
-        let logprobs = if counts && self.ask.logprobs { self.chat_logprobs(self.script.tokens_per_event) } else { Value::Null };
+    fn chat_event(&self, delta: &Value, finish: Option<&str>, usage: Option<&Value>, counts: bool) -> Event {
+        let logprobs = if counts && self.ask.logprobs {
+            self.chat_logprobs(self.script.tokens_per_event)
+        } else {
+            Value::Null
+        };
         let choice = json!({"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
-        plain(&self.openai(&json!([choice]), usage.as_ref()), counts)
+        plain(&self.openai(&json!([choice]), usage), counts)
     }
 
-    fn completion_event(&self, text: &str, finish: Option<&str>, usage: Option<Value>, counts: bool) -> Event {
-        let logprobs = if counts && self.ask.logprobs { self.text_logprobs(self.script.tokens_per_event) } else { Value::Null };
+    fn completion_event(
+        &self,
+        text: &str,
+        finish: Option<&str>,
+        usage: Option<&Value>,
+        counts: bool,
+    ) -> Event {
+        let logprobs = if counts && self.ask.logprobs {
+            self.text_logprobs(self.script.tokens_per_event)
+        } else {
+            Value::Null
+        };
         let choice = json!({"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish});
-        plain(&self.openai(&json!([choice]), usage.as_ref()), counts)
+        plain(&self.openai(&json!([choice]), usage), counts)
     }
 
     /// Log probabilities that differ from token to token and are the same in every run.
@@ -256,11 +278,16 @@ impl Teller<'_> {
                     "choices": [{"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}], "usage": usage})
             }
             Route::Responses => {
-                let content = if text.is_empty() { json!([]) } else { json!([{"type": "message", "content": [{"type": "output_text", "text": text}]}]) };
+                let content = if text.is_empty() {
+                    json!([])
+                } else {
+                    json!([{"type": "message", "content": [{"type": "output_text", "text": text}]}])
+                };
                 json!({"id": self.id(), "object": "response", "model": self.ask.model, "output": content, "usage": dialect(&usage)})
             }
             Route::Messages => {
-                let content = if text.is_empty() { json!([]) } else { json!([{"type": "text", "text": text}]) };
+                let content =
+                    if text.is_empty() { json!([]) } else { json!([{"type": "text", "text": text}]) };
                 json!({"id": self.id(), "type": "message", "role": "assistant", "model": self.ask.model, "content": content, "stop_reason": finish, "usage": dialect(&usage)})
             }
             Route::Embeddings => {

@@ -15,6 +15,7 @@ mod scenario;
 mod script;
 mod serve;
 
+pub use event::COMPLETION_CANARY;
 pub use log::{Log, Served, Write};
 pub use plan::{Plan, Step, plan};
 pub use route::{Ask, Route};

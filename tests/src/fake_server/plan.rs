@@ -103,10 +103,7 @@ fn head(script: &Script, rest: &str) -> Bytes {
     let server = if script.front_end == FrontEnd::Python { "server: uvicorn\r\n" } else { "" };
     let close = if script.close { "connection: close\r\n" } else { "" };
     let status = script.status;
-    Bytes::from(format!(
-        "HTTP/1.1 {status} {}\r\ndate: {DATE}\r\n{server}{rest}{close}\r\n",
-        reason(status)
-    ))
+    Bytes::from(format!("HTTP/1.1 {status} {}\r\ndate: {DATE}\r\n{server}{rest}{close}\r\n", reason(status)))
 }
 
 fn whole(plan: &mut Plan, script: &Script, body: &[u8]) {
@@ -138,7 +135,9 @@ fn whole(plan: &mut Plan, script: &Script, body: &[u8]) {
 fn body_pieces(script: &Script, part: &[u8]) -> Vec<Bytes> {
     let part = Bytes::copy_from_slice(part);
     match script.framing {
-        Framing::Chunked => vec![Bytes::from(format!("{:x}\r\n", part.len())), part, Bytes::from_static(b"\r\n")],
+        Framing::Chunked => {
+            vec![Bytes::from(format!("{:x}\r\n", part.len())), part, Bytes::from_static(b"\r\n")]
+        }
         _ => vec![part],
     }
 }

@@ -20,7 +20,12 @@ pub const SCENARIOS: &[(&str, Make)] = &[
     ("slow-first", |rng| Script { first_after_us: 700_000, content: 3, ..python(rng) }),
     ("no-role", |rng| Script { role_first: false, ..python(rng) }),
     ("reasoning", |rng| Script { reasoning: 6, content: 4, ..python(rng) }),
-    ("tool-calls", |rng| Script { content: 0, tool_calls: 5, finish: "tool_calls".to_owned(), ..python(rng) }),
+    ("tool-calls", |rng| Script {
+        content: 0,
+        tool_calls: 5,
+        finish: "tool_calls".to_owned(),
+        ..python(rng)
+    }),
     ("merged-tokens", |rng| Script { content: 3, tokens_per_event: 9, ..python(rng) }),
     ("comments", |rng| Script { comment_every: 2, ..python(rng) }),
     ("large-events", |rng| Script { content: 4, text_bytes: 100_000, ..python(rng) }),
@@ -35,12 +40,22 @@ pub const SCENARIOS: &[(&str, Make)] = &[
     ("server-closes", |rng| Script { ending: Ending::CloseAfter(5), ..python(rng) }),
     ("server-resets", |rng| Script { ending: Ending::ResetAfter(5), ..python(rng) }),
     ("closes-before-head", |rng| Script { ending: Ending::CloseAfter(0), ..python(rng) }),
-    ("chunked-body", |rng| Script { framing: Framing::Chunked, body_bytes: 40_000, body_writes: 5, ..python(rng) }),
+    ("chunked-body", |rng| Script {
+        framing: Framing::Chunked,
+        body_bytes: 40_000,
+        body_writes: 5,
+        ..python(rng)
+    }),
     ("body-until-close", |rng| Script { framing: Framing::Close, body_bytes: 3_000, ..python(rng) }),
     ("large-body", |rng| Script { body_bytes: 3_000_000, ..python(rng) }),
     ("closes-after", |rng| Script { close: true, ..python(rng) }),
     ("reads-late", |rng| Script { next_read_after_us: 60_000, ..python(rng) }),
-    ("small-send-buffer", |rng| Script { send_buffer_bytes: Some(4_096), content: 8, text_bytes: 60_000, ..python(rng) }),
+    ("small-send-buffer", |rng| Script {
+        send_buffer_bytes: Some(4_096),
+        content: 8,
+        text_bytes: 60_000,
+        ..python(rng)
+    }),
     ("answers-half-closed", |rng| Script { answers_half_closed: true, ..python(rng) }),
     ("recv-send", |rng| Script { calls: Calls::RecvSend, ..python(rng) }),
     ("message-calls", |rng| Script { calls: Calls::Message, ..rust(rng) }),

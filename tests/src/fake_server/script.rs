@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn what_could_run_away_is_bounded() {
-        let script = Script { content: u32::MAX, first_after_us: u64::MAX, events_per_write: 0, ..Script::default() };
+        let script =
+            Script { content: u32::MAX, first_after_us: u64::MAX, events_per_write: 0, ..Script::default() };
         let script = script.bounded();
         assert_eq!((script.content, script.first_after_us), (EVENTS_MAX, WAIT_US_MAX));
         assert_eq!(script.events_per_write, 1);

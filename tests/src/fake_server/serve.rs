@@ -128,9 +128,11 @@ impl Shared {
         match route {
             Route::Health => at_once(200, "text/plain", Vec::new()),
             Route::Metrics => at_once(200, "text/plain; version=0.0.4", b"demo_up 1\n".to_vec()),
-            Route::Models => {
-                at_once(200, "application/json", br#"{"object":"list","data":[{"id":"demo","object":"model"}]}"#.to_vec())
-            }
+            Route::Models => at_once(
+                200,
+                "application/json",
+                br#"{"object":"list","data":[{"id":"demo","object":"model"}]}"#.to_vec(),
+            ),
             Route::Log => at_once(200, "application/jsonl", self.log.to_lines()),
             _ => at_once(404, "application/json", br#"{"detail":"Not Found"}"#.to_vec()),
         }

@@ -91,11 +91,7 @@ pub fn exchanges(requests: &Track, responses: &Track) -> Result<Vec<Exchange>> {
         requests_at = asked.end;
         let answer = next_response(responses, responses_at)?;
         responses_at = answer.as_ref().map_or(responses_at, |answer| answer.end);
-        let whole = answer.as_ref().is_some_and(|answer| answer.whole);
         found.push(join(&asked, answer.as_ref(), requests, responses));
-        if !whole {
-            break;
-        }
     }
     Ok(found)
 }
@@ -153,8 +149,12 @@ fn read_answer(track: &Track, start: usize, head: ResponseHead) -> Result<Answer
 }
 
 fn join(asked: &Asked, answer: Option<&Answer>, requests: &Track, responses: &Track) -> Exchange {
-    let said = answer.map_or_else(Said::default, |answer| Said::of(answer, responses));
+    let mut said = answer.map_or_else(Said::default, |answer| Said::of(answer, responses));
     let (outcome, ended_ns) = ending(answer, said.meaning.error, requests, responses);
+    if outcome == Outcome::ClientAbort {
+        // What the server wrote before it noticed belongs to nobody.
+        said.deltas_ns.retain(|at| *at <= ended_ns);
+    }
     let ok = outcome == Outcome::Ok && answer.is_some_and(|answer| answer.head.status < 300);
     let inference = asked.head.method == "POST" && is_inference(&asked.head.path);
     Exchange {
