@@ -112,7 +112,8 @@ fn name(command: &Command) -> String {
     format!("`{}`", words.collect::<Vec<_>>().join(" "))
 }
 
-fn last_lines(text: &str) -> String {
+/// The last lines of a text that say something, in one line.
+pub fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join(" | ")
 }
