@@ -1,1 +1,63 @@
-fn main() {}
+//! Every developer verb of inferscope, as `cargo xtask VERB`; CI runs the same ones.
+//!
+//! In: the command line. Out: the verb's own lines on the terminal, and the exit status.
+//! Each verb is one file that can be read alone; `place`, `shell`, `child`, `http` and `agent` are what they share.
+//! No verb is needed to use a built agent.
+
+mod agent;
+mod build;
+mod child;
+mod golden;
+mod http;
+mod place;
+mod run;
+mod setup;
+mod shell;
+mod test;
+
+use clap::{Parser, Subcommand};
+use place::Place;
+use std::process::ExitCode;
+
+/// Set up, build, run and test inferscope
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Fetch what building needs and this machine lacks
+    Setup(setup::Options),
+    /// Build the agent: one file with the kernel programs inside
+    Build(build::Options),
+    /// Start the agent and show live what it measures; without a server on this node, of a demonstration
+    Run(run::Options),
+    /// Format, lints and every test this machine allows: what CI runs
+    Test(test::Options),
+    /// Render the golden files anew
+    Golden,
+}
+
+fn main() -> ExitCode {
+    let verb = Arguments::parse().verb;
+    match Place::find().and_then(|place| perform(verb, &place)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Setup(options) => setup::run(place, &options),
+        Verb::Build(options) => build::run(place, &options),
+        Verb::Run(options) => run::run(place, &options),
+        Verb::Test(options) => test::run(place, &options),
+        Verb::Golden => golden::run(place),
+    }
+}

@@ -1,0 +1,161 @@
+//! `run`: set-up, a release build, the agent with root rights, and its measurements live in the terminal.
+//!
+//! In: this node. Out: where to look, and once a second what is measured. Where no inference server runs, the
+//! demonstration server stands in for one, with a small load, and this is said. Ctrl-C ends all that was started.
+
+mod live;
+
+use crate::agent::Agent;
+use crate::build::{self, Profile};
+use crate::child::{Running, StopRequest};
+use crate::http;
+use crate::place::Place;
+use crate::setup::{self, Scope};
+use crate::shell;
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use live::Live;
+use serde::Deserialize;
+use std::env;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// By this rule the agent finds the demonstration server; no other process has such a command line.
+const DEMO_RULE: &str = "[[workload]]\nname = \"demo\"\ncommand_regex = \"inferscope-demo-server\"\n";
+const REFRESH: Duration = Duration::from_secs(1);
+/// Answers that may fail in a row before this gives up: a starved node is slow, not gone.
+const FAILURES_MAX: u32 = 10;
+
+#[derive(Args)]
+pub struct Options {
+    /// Where the agent listens
+    #[arg(long, default_value = "127.0.0.1:9940")]
+    listen: SocketAddr,
+    /// Requests per second of the demonstration server's own load
+    #[arg(long, default_value_t = 5.0)]
+    load: f64,
+    /// End by itself after so many seconds; the exit status is 1 if nothing was measured
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// Everything is built: what this runs as root through sudo
+    #[arg(long, hide = true)]
+    built: bool,
+}
+
+#[derive(Deserialize)]
+struct Workloads {
+    workloads: Vec<Workload>,
+}
+
+#[derive(Deserialize)]
+struct Workload {
+    workload: String,
+    kind: String,
+    up: bool,
+}
+
+pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
+    if !shell::is_root() && !shell::exists("sudo") {
+        bail!("measuring from the kernel needs root rights, and there is no sudo: run this as root");
+    }
+    if !options.built {
+        setup::ensure(place, Scope::Build)?;
+        build::agent(place, Profile::Release)?;
+        build::test_programs(place, Profile::Release)?;
+    }
+    if !shell::is_root() {
+        return Err(again_as_root());
+    }
+    let stop = StopRequest::listen()?;
+    let Some(mut agent) = Agent::start(place, options.listen, DEMO_RULE, &stop)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    say_where_to_look(&agent);
+    let mut demo = start_demo_unless_served(place, options, &agent)?;
+    let measured = watch(options, &mut agent, &mut demo, &stop);
+    println!("run: ending what was started");
+    if let Some(demo) = &mut demo {
+        demo.stop()?;
+    }
+    agent.stop()?;
+    let nothing_in_time = measured? == 0 && options.seconds.is_some();
+    if nothing_in_time {
+        println!("run: no request was measured");
+    }
+    Ok(if nothing_in_time { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Takes the place of this process; returns only if it cannot.
+fn again_as_root() -> anyhow::Error {
+    println!("run: the agent needs root rights: going on through sudo");
+    let own = match env::current_exe() {
+        Ok(path) => path,
+        Err(error) => return error.into(),
+    };
+    let error = Command::new("sudo").arg(own).args(env::args_os().skip(1)).arg("--built").exec();
+    anyhow::Error::new(error).context("start sudo")
+}
+
+fn say_where_to_look(agent: &Agent) {
+    let address = agent.address;
+    println!("run: the agent measures; look at");
+    for (path, what) in [
+        ("metrics", "what Prometheus scrapes"),
+        ("healthz", "is it well, and what this kernel allowed"),
+        ("api/v1/latency", "rates and quantiles of each model"),
+        ("api/v1/requests", "the newest requests, one by one"),
+        ("api/v1/workloads", "the inference servers of this node"),
+    ] {
+        println!("       {:<42} {what}", format!("http://{address}/{path}"));
+    }
+    println!("       {:<42} the agent's log", agent.log.display());
+}
+
+fn start_demo_unless_served(place: &Place, options: &Options, agent: &Agent) -> Result<Option<Running>> {
+    let found: Workloads = http::get_json(agent.address, "/api/v1/workloads")?;
+    let served: Vec<_> = found.workloads.iter().filter(|workload| workload.up).collect();
+    if !served.is_empty() {
+        let names = served.iter().map(|found| format!("{} ({})", found.workload, found.kind));
+        println!("run: inference servers on this node: {}", names.collect::<Vec<_>>().join(", "));
+        return Ok(None);
+    }
+    println!(
+        "run: no inference server runs on this node. What follows is a DEMONSTRATION: a server that answers from a \
+         script,\n     with a load of {} requests per second, measured from the kernel like any other server.",
+        options.load
+    );
+    let mut command = Command::new(place.binary(Profile::Release.folder(), "inferscope-demo-server"));
+    command.args(["--load", &options.load.to_string()]);
+    let log = place.work("agent")?.join("demo-server.log");
+    Running::start("the demonstration server", &mut command, &log).map(Some)
+}
+
+/// Shows what is measured until the end is asked for; returns how many requests were measured.
+fn watch(
+    options: &Options,
+    agent: &mut Agent,
+    demo: &mut Option<Running>,
+    stop: &StopRequest,
+) -> Result<u64> {
+    let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut live = Live::new();
+    let mut failures = 0;
+    let mut measured = 0;
+    while !stop.wait(REFRESH) && end.is_none_or(|end| Instant::now() < end) {
+        agent.expect_alive()?;
+        if let Some(demo) = demo {
+            demo.expect_alive()?;
+        }
+        match http::get_json(agent.address, "/api/v1/latency") {
+            Ok(latency) => {
+                failures = 0;
+                measured = live.show(&latency);
+            }
+            Err(_) if failures < FAILURES_MAX => failures += 1,
+            Err(error) => return Err(error).context("the agent no longer answers"),
+        }
+    }
+    Ok(measured)
+}

@@ -1,0 +1,117 @@
+//! Counts what passed, failed and was skipped, from the words of Rust's test runner and the list of skips.
+//!
+//! In: the runner's output, which is handed on to the terminal line by line. Out: sums and names.
+
+use anyhow::{Context as _, Result};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    pub passed: u64,
+    pub failed: u64,
+    pub failures: Vec<String>,
+    /// `test-name: reason`
+    pub skips: Vec<String>,
+}
+
+impl Tally {
+    pub fn fail(&mut self, what: &str) {
+        self.failed += 1;
+        self.failures.push(what.to_owned());
+    }
+
+    /// Runs the test runner and counts what it says.
+    ///
+    /// # Errors
+    /// When it cannot start or be read; failed tests are no error.
+    pub fn add_run(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        let failed_before = self.failed;
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {name}"))?;
+        let output = child.stdout.take().context("read the test runner")?;
+        for line in BufReader::new(output).lines() {
+            let line = line.context("read the test runner")?;
+            println!("{line}");
+            self.add_line(&line);
+        }
+        let status = child.wait().context("wait for the test runner")?;
+        // A test that does not compile, or a runner that dies, leaves no line with a count.
+        if !status.success() && self.failed == failed_before {
+            self.fail(&format!("{name}: the test runner ended with {status}"));
+        }
+        Ok(())
+    }
+
+    /// A test that was skipped has also returned, so the runner has counted it as passed.
+    pub fn add_skips(&mut self, log: &str) {
+        for line in log.lines().filter(|line| !line.trim().is_empty()) {
+            self.skips.push(line.to_owned());
+            self.passed = self.passed.saturating_sub(1);
+        }
+    }
+
+    pub fn sum(&self) -> String {
+        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skips.len())
+    }
+
+    /// `test name ... FAILED` and `test name ... ignored`, and the sum `test result: ok. 3 passed; 0 failed; ...`.
+    fn add_line(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test ") else { return };
+        if let Some(result) = rest.strip_prefix("result: ") {
+            self.passed += count_before(result, " passed;");
+            return;
+        }
+        let Some((test, outcome)) = rest.split_once(" ... ") else { return };
+        if outcome.starts_with("FAILED") {
+            self.fail(test);
+        } else if outcome.starts_with("ignored") {
+            self.skips.push(format!("{test}: ignored in the source"));
+        }
+    }
+}
+
+fn count_before(text: &str, word: &str) -> u64 {
+    let before = text.split_once(word).map_or("", |(before, _)| before);
+    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(lines: &[&str]) -> Tally {
+        let mut tally = Tally::default();
+        lines.iter().for_each(|line| tally.add_line(line));
+        tally
+    }
+
+    #[test]
+    fn results_of_several_runners_add_up() {
+        let counted = tally(&[
+            "running 3 tests",
+            "test a ... ok",
+            "test b::c ... FAILED",
+            "test d ... ignored, no reason",
+            "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        ]);
+        assert_eq!(counted.sum(), "13 passed, 1 failed, 1 skipped");
+        assert_eq!(counted.failures, ["b::c"]);
+    }
+
+    #[test]
+    fn a_skipped_test_is_not_counted_as_passed() {
+        let mut counted = tally(&["test result: ok. 5 passed; 0 failed; 0 ignored"]);
+        counted
+            .add_skips("scrape::real_prometheus: no prometheus here\n\nkernel::attach: needs root rights\n");
+        assert_eq!(counted.sum(), "3 passed, 0 failed, 2 skipped");
+    }
+
+    #[test]
+    fn a_runner_that_dies_without_a_count_is_a_failure() {
+        let mut counted = Tally::default();
+        counted.add_run("unit tests", Command::new("sh").args(["-c", "exit 101"])).unwrap();
+        assert_eq!(counted.failed, 1);
+        assert!(counted.failures[0].contains("101"), "{:?}", counted.failures);
+    }
+}
