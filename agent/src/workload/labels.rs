@@ -175,6 +175,13 @@ impl ModelLabels {
         OTHER.into()
     }
 
+    /// The label `model` of `workload` has already, if any; asking neither takes a slot nor counts.
+    #[must_use]
+    pub fn known(&self, workload: &Arc<str>, model: &str) -> Option<Arc<str>> {
+        let slot = self.taken.iter().find(|slot| slot.workload == *workload && *slot.model == *model)?;
+        Some(slot.model.clone())
+    }
+
     /// Takes back the slots unused for [`MODEL_IDLE`]; returns (workload, model) of each, whose series go.
     pub fn expire(&mut self, now: BootTime) -> Vec<(Arc<str>, Arc<str>)> {
         let (kept, gone) = self.taken.drain(..).partition(|slot| now.since(slot.used) < MODEL_IDLE);
