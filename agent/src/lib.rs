@@ -7,6 +7,7 @@ pub mod config;
 pub mod export;
 pub mod health;
 pub mod lifecycle;
+pub mod pipeline;
 pub mod probe;
 pub mod registry;
 pub mod request;

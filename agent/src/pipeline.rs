@@ -24,7 +24,7 @@ use crate::probe::Probe;
 use crate::registry::Registries;
 use crate::request::record::Observation;
 use crate::request::{Connections, Follow};
-use crate::signal::latency::{self, LatencySignal};
+use crate::signal::latency::LatencySignal;
 use crate::signal::{Signal, Tick};
 use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
@@ -91,6 +91,8 @@ struct Pipeline {
     account: account::Account,
     observations: Vec<Observation>,
     ignored: Vec<u64>,
+    /// Processes that ended; what they did before may still wait in the ring.
+    exited: Vec<(u32, BootTime)>,
 }
 
 impl Pipeline {
@@ -111,6 +113,7 @@ impl Pipeline {
             account: account::Account::default(),
             observations: Vec::new(),
             ignored: Vec::new(),
+            exited: Vec::new(),
         };
         for signal in &pipeline.signals {
             pipeline.health.set_signal(signal.name(), SignalState::Ok);
@@ -176,7 +179,7 @@ impl Pipeline {
             let taken = self.take_sockets();
             self.hand_on();
             if taken < DRAIN_EVENTS {
-                return;
+                return self.end_exited();
             }
         }
     }
@@ -196,11 +199,17 @@ impl Pipeline {
         match ProcessKind::try_from(event.kind) {
             // The kernel has set the bit; setting it again restores one that a neighbour's change took.
             Ok(ProcessKind::Fork) if known.is_some() => self.account.note(self.probe.tables.set_watched(event.tgid, true)),
-            Ok(ProcessKind::Exit) if known.is_none() => {
-                self.connections.on_process_exit(event.tgid, now, &mut self.models, &mut self.observations);
-            }
+            Ok(ProcessKind::Exit) if known.is_none() => self.exited.push((event.tgid, now)),
             _ => {}
         }
+    }
+
+    /// Ends what processes that are gone left open, once all they did has been taken.
+    fn end_exited(&mut self) {
+        for (tgid, now) in self.exited.drain(..) {
+            self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
+        }
+        self.hand_on();
     }
 
     fn take_sockets(&mut self) -> usize {
@@ -242,7 +251,7 @@ impl Pipeline {
                 signal.forget_model(&workload, &model);
             }
         }
-        let (open, states) = (self.connections.open(now, &mut self.models), self.workloads.states());
+        let (open, states) = (self.connections.open(now), self.workloads.states());
         let tick = Tick { now, workloads: &states, open: &open };
         for signal in &mut self.signals {
             let state = match signal.on_tick(&tick) {
@@ -263,7 +272,6 @@ impl Pipeline {
     fn scan(&mut self) {
         let changes = self.workloads.scan(BootTime::now());
         self.apply(changes);
-        self.connections.forget_idle(BootTime::now());
     }
 
     /// Tells the kernel and the signals who came and went.

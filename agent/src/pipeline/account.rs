@@ -7,13 +7,12 @@ use anyhow::Result;
 use inferscope_common::counter::Counter;
 use tracing::warn;
 
-use crate::config::{Config, Sources};
+use crate::config::{Config, Sources, WorkloadRule};
 use crate::health::{Health, ProbeState};
 use crate::lifecycle::logs::LogHandle;
 use crate::probe::Probe;
 use crate::probe::attach::Hook;
 use crate::probe::statistics::Sampling;
-use crate::request::record::ParseFailure;
 use crate::request::{self, Connections};
 use crate::signal::latency;
 use crate::workload::labels::ModelLabels;
@@ -64,10 +63,11 @@ impl Account {
         health.set_lost("socket_ring", "undecodable", probe.rings.undecodable());
         health.set_lost("socket_table", "refused", self.tables_refused);
         let counts = connections.counts();
-        health.set_lost("connection", "unclaimed", counts.unclaimed);
-        health.set_lost("connection", "evicted", counts.evicted);
-        for failure in ParseFailure::ALL {
-            health.set_parse_failures(failure, counts.parse_failures(failure));
+        health.set_lost("connection", "unclaimed", counts.events_unclaimed);
+        health.set_lost("connection", "evicted", counts.connections_evicted);
+        health.set_lost("request", "refused", counts.requests_refused);
+        for (failure, total) in counts.failures() {
+            health.set_parse_failures(failure, total);
         }
         health.set_model_overflow(models.overflow());
         self.sample(health, probe);
@@ -107,7 +107,7 @@ impl Account {
 
 pub(super) fn latency_options(config: &Config) -> latency::Options {
     latency::Options {
-        duration_thresholds: config.slo.duration_thresholds(),
+        duration_thresholds: config.slo.latency_thresholds(),
         ttft_thresholds: config.slo.ttft_thresholds(),
         native_histograms: config.export.native_histograms,
         opentelemetry: config.export.opentelemetry,
@@ -123,9 +123,20 @@ pub(super) fn request_settings(config: &Config) -> request::Settings {
 
 pub(super) fn workload_settings(config: &Config) -> rules::Settings {
     rules::Settings {
-        rules: config.workload.clone(),
+        rules: config.workload.iter().map(rule).collect(),
         workloads_max: config.limits.workloads,
         ..rules::Settings::default()
+    }
+}
+
+fn rule(rule: &WorkloadRule) -> rules::Rule {
+    rules::Rule {
+        name: Some(rule.name.clone()),
+        command_regex: rule.command_regex.clone(),
+        port: rule.port,
+        cgroup: rule.cgroup.clone(),
+        unit: rule.unit.clone(),
+        kind: None,
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Counts {
     pub events: u64,
     /// Events of followed sockets that did not arrive, by the gaps in their numbers.
     pub events_lost: u64,
+    /// Events of processes that belong to no workload (any more).
+    pub events_unclaimed: u64,
     /// Connections forgotten to make room for others.
     pub connections_evicted: u64,
     /// Requests that began when no more could be followed; of their connection nothing more is measured.

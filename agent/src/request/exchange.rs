@@ -204,6 +204,7 @@ impl Exchange {
         let progress = Progress {
             workload: self.workload.clone(),
             model: self.model(now, outlet.models),
+            socket: self.first_read.socket,
             chunks: std::mem::take(&mut self.stream.new_chunks),
             gaps: std::mem::take(&mut self.stream.gaps),
         };

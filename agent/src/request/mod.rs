@@ -92,11 +92,17 @@ impl Connections {
         Self { settings, connections: HashMap::new(), requests: 0, counts: Counts::default() }
     }
 
-    /// Takes the next event of a socket of `workload`.
+    /// A request is stalled when no byte of it has passed for so long.
+    pub fn set_stalled_after(&mut self, stalled_after: Duration) {
+        self.settings.stalled_after = stalled_after;
+    }
+
+    /// Takes the next event of a socket. `workload` is that of the process which made it; `None` for what
+    /// the kernel says of a socket by itself, which belongs to whoever used the socket before.
     pub fn on_event(
         &mut self,
         event: &SocketBytes<'_>,
-        workload: &Arc<Workload>,
+        workload: Option<&Arc<Workload>>,
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
     ) -> Follow {
@@ -107,12 +113,19 @@ impl Connections {
             if !matches!(event.kind, SocketKind::Read | SocketKind::Write) {
                 return Follow::Keep;
             }
+            if workload.is_none() {
+                self.counts.events_unclaimed += 1;
+                return Follow::Keep;
+            }
             self.make_room(models, out);
         }
         let room = self.requests < REQUESTS_MAX;
         let mut entry = match self.connections.entry(socket) {
             Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) => entry.insert_entry(Connection::new(event, workload)),
+            Entry::Vacant(entry) => {
+                let workload = workload.expect("a connection begins with an event of a workload's process");
+                entry.insert_entry(Connection::new(event, workload))
+            }
         };
         let connection = entry.get_mut();
         let before = connection.requests();
