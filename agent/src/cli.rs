@@ -161,21 +161,29 @@ impl Failure {
                 u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE)
             }
             Self::Configuration(error) => {
-                eprintln!("inferscope: {error:#}; `inferscope help` shows where settings come from");
+                eprintln!(
+                    "inferscope: {}; `inferscope help` shows where settings come from",
+                    paragraph(&error)
+                );
                 EXIT_USAGE
             }
             Self::Agent(error, LogFormat::Json) => {
-                tracing::error!("{error:#}");
+                tracing::error!("{}", paragraph(&error));
                 EXIT_FAILED
             }
             // Who reads only the first lines of a page has what they wanted.
             Self::Other(error) if is_broken_pipe(&error) => 0,
             Self::Agent(error, LogFormat::Text) | Self::Other(error) => {
-                eprintln!("inferscope: {error:#}");
+                eprintln!("inferscope: {}", paragraph(&error));
                 EXIT_FAILED
             }
         }
     }
+}
+
+/// The chain of causes in one paragraph: messages of kernel and libraries may have line breaks.
+fn paragraph(error: &Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn is_broken_pipe(error: &Error) -> bool {
@@ -280,6 +288,12 @@ mod tests {
         let error = std::io::Error::from(ErrorKind::BrokenPipe);
         assert_eq!(Failure::Other(Error::from(error).context("write the report")).tell(), 0);
         assert_eq!(Failure::Other(Error::msg("else")).tell(), EXIT_FAILED);
+    }
+
+    #[test]
+    fn error_is_one_paragraph() {
+        let error = Error::msg("no such tracepoint:\n  sock_send_length\n").context("attach socket_write");
+        assert_eq!(paragraph(&error), "attach socket_write: no such tracepoint: sock_send_length");
     }
 
     #[test]

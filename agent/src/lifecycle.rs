@@ -136,4 +136,41 @@ mod tests {
         assert_eq!(lifecycle.next().await, LifecycleEvent::Stop);
         assert_eq!(lifecycle.next().await, LifecycleEvent::Reload);
     }
+
+    /// What a manager heard, and whether the watchdog is on, as the environment of the process says.
+    #[test]
+    fn without_a_manager_all_is_silent() {
+        let manager = ServiceManager::of_process();
+        manager.ready("measures");
+        manager.alive();
+        manager.reloading();
+        manager.stopping();
+        let expected = std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(30));
+        assert_eq!(manager.alive_every(), expected);
+    }
+
+    #[test]
+    fn manager_hears_what_happens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        // The environment belongs to a process: the test above, in a process that has a manager.
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "lifecycle::tests::without_a_manager_all_is_silent"])
+            .envs([("NOTIFY_SOCKET", path.as_os_str()), ("WATCHDOG_USEC", "60000000".as_ref())])
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+
+        socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 256];
+        let heard = std::iter::from_fn(|| {
+            let len = socket.recv(&mut bytes).ok()?;
+            Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+        });
+        let heard: Vec<String> = heard.collect();
+        let began = heard.iter().map(|message| message.lines().next().unwrap_or_default());
+        assert_eq!(began.collect::<Vec<_>>(), ["READY=1", "WATCHDOG=1", "RELOADING=1", "STOPPING=1"]);
+        assert!(heard[0].contains("STATUS=measures") && heard[2].contains("MONOTONIC_USEC="), "{heard:?}");
+    }
 }

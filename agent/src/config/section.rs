@@ -20,7 +20,7 @@ const THRESHOLD: RangeInclusive<Duration> = Duration::from_micros(10)..=Duration
 /// Rules are tried in order on every new process.
 const RULES_MAX: usize = 64;
 /// A rule's name becomes a label.
-const NAME_BYTES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 128;
 
 /// `[export]`: where and in which forms the series are served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub struct RequestSettings {
 
 impl Default for RequestSettings {
     fn default() -> Self {
-        Self { stalled_after: Duration::from_secs(10), connections_max: 8192 }
+        Self { stalled_after: Duration::from_secs(10), connections_max: 32_768 }
     }
 }
 
@@ -89,10 +89,11 @@ impl RequestSettings {
 
 /// One `[[workload]]`: a rule that finds a server, before the built-in ones. All fields given must match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct WorkloadRule {
-    /// Value of the label `workload`.
-    pub name: String,
+    /// Value of the label `workload`; without it the label is made as for the built-in rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Found anywhere in the command line, arguments joined by spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_regex: Option<String>,
@@ -105,12 +106,13 @@ pub struct WorkloadRule {
     /// The systemd unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    #[serde(default)]
-    pub kind: WorkloadKind,
+    /// Which program it is; one that is not known is taken for this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<WorkloadKind>,
 }
 
 /// Which program a rule's server is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadKind {
     Vllm,
@@ -118,33 +120,28 @@ pub enum WorkloadKind {
     LlamaCpp,
     RhelAi,
     /// Any server of the OpenAI wire format.
-    #[default]
     Openai,
 }
 
 impl WorkloadRule {
-    /// All rules together: bounded, each with a name of its own and something to match.
+    /// All rules together: bounded, each with something to match. Two of one name are one workload.
     pub(super) fn check_all(rules: &[Self]) -> Result<()> {
         ensure!(rules.len() <= RULES_MAX, "`workload` has {} rules, at most {RULES_MAX} fit", rules.len());
         for (place, rule) in rules.iter().enumerate() {
             rule.check().with_context(|| format!("rule {} of `workload`", place + 1))?;
-            let namesake = rules[..place].iter().any(|earlier| earlier.name == rule.name);
-            ensure!(
-                !namesake,
-                "two rules of `workload` are named `{}`: their series would be one",
-                rule.name
-            );
         }
         Ok(())
     }
 
     fn check(&self) -> Result<()> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:".contains(&byte);
+        let is_label = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed);
         ensure!(
-            (1..=NAME_BYTES_MAX).contains(&self.name.len()) && self.name.bytes().all(allowed),
+            self.name.as_deref().is_none_or(is_label),
             "`workload.name` is a label of 1 to {NAME_BYTES_MAX} letters, digits and `_-./:`"
         );
-        for (key, text) in [("cgroup", &self.cgroup), ("unit", &self.unit)] {
+        let texts = [("command_regex", &self.command_regex), ("cgroup", &self.cgroup), ("unit", &self.unit)];
+        for (key, text) in texts {
             ensure!(text.as_deref() != Some(""), "`workload.{key}` is empty: leave it out to match any");
         }
         ensure!(self.port != Some(0), "`workload.port` is 0: leave it out to match any");
@@ -155,15 +152,11 @@ impl WorkloadRule {
                 anyhow::anyhow!("`workload.command_regex`: {}", text.lines().last().unwrap_or_default())
             })?;
         }
-        let matches_something = self.command_regex.is_some()
+        // A kind narrows by itself only where its commands are known.
+        let narrows = self.kind.is_some_and(|kind| kind != WorkloadKind::Openai)
             || self.port.is_some()
-            || self.cgroup.is_some()
-            || self.unit.is_some();
-        ensure!(
-            matches_something,
-            "`{}` would match every process: give `command_regex`, `port`, `cgroup` or `unit`",
-            self.name
-        );
+            || texts.iter().any(|(_, text)| text.is_some());
+        ensure!(narrows, "it would match every process: give `command_regex`, `port`, `cgroup` or `unit`");
         Ok(())
     }
 }

@@ -90,7 +90,11 @@ fn wrong_value_names_key_and_place() {
         "[log]\nformat = \"xml\"",
         "`log.format` at line 2, column 10: unknown variant `xml`, expected `text` or `json`",
     );
-    check_refused("[[workload]]\nport = 1", "`workload` at line 1, column 1: missing field `name`");
+    check_refused(
+        "[[workload]]\nkind = \"openai_\"",
+        "`workload.kind` at line 2, column 8: unknown variant `openai_`, expected one of `vllm`, `sglang`, \
+         `llama_cpp`, `rhel_ai`, `openai`",
+    );
     check_refused(
         "[limits]\nmodels = -1",
         "`limits.models` at line 2, column 10: invalid value: integer `-1`, expected usize",
@@ -121,15 +125,15 @@ fn value_that_cannot_work_is_refused() {
 fn rule_that_cannot_work_is_refused() {
     check_refused(
         "workload = [{ name = \"a\" }]",
-        "rule 1 of `workload`: `a` would match every process: give `command_regex`, `port`, `cgroup` or `unit`",
+        "rule 1 of `workload`: it would match every process: give `command_regex`, `port`, `cgroup` or `unit`",
     );
     check_refused(
         "workload = [{ name = \"a b\", port = 1 }]",
-        "rule 1 of `workload`: `workload.name` is a label of 1 to 64 letters, digits and `_-./:`",
+        "rule 1 of `workload`: `workload.name` is a label of 1 to 128 letters, digits and `_-./:`",
     );
     check_refused(
-        "workload = [{ name = \"a\", port = 1 }, { name = \"a\", port = 2 }]",
-        "two rules of `workload` are named `a`: their series would be one",
+        "workload = [{ kind = \"openai\" }]",
+        "rule 1 of `workload`: it would match every process: give `command_regex`, `port`, `cgroup` or `unit`",
     );
     check_refused(
         "workload = [{ name = \"a\", command_regex = \"(\" }]",
@@ -143,6 +147,13 @@ fn rule_that_cannot_work_is_refused() {
         "workload = [{ name = \"a\", unit = \"\" }]",
         "rule 1 of `workload`: `workload.unit` is empty: leave it out to match any",
     );
+}
+
+#[test]
+fn rules_that_can_work_are_taken() {
+    let rules = ["kind = \"vllm\"", "port = 1", "name = \"a\"\nport = 1", "name = \"a\"\nunit = \"b\""];
+    let text: String = rules.iter().map(|rule| format!("[[workload]]\n{rule}\n")).collect();
+    assert_eq!(parse(&text).workload.len(), rules.len());
 }
 
 #[test]
@@ -164,7 +175,7 @@ fn every_kind_of_value_is_read() {
     assert_eq!(config.limits.models, 3);
     assert_eq!(config.request.stalled_after, Duration::from_secs(90));
     assert_eq!(config.log.format, LogFormat::Json);
-    assert_eq!(config.workload[0].kind, WorkloadKind::LlamaCpp);
+    assert_eq!(config.workload[0].kind, Some(WorkloadKind::LlamaCpp));
     assert_eq!(config.slo.latency_thresholds()[0], Duration::from_millis(80));
 }
 

@@ -1,8 +1,8 @@
 //! Names in a kernel's type information (BTF).
 //!
 //! In: the bytes of `/sys/kernel/btf/vmlinux`. Out: whether a name is in its string section. Reads no types:
-//! a tracepoint with BTF has a typedef `btf_trace_NAME`, and nothing else is named so; this takes
-//! milliseconds where decoding all types takes a good part of a second.
+//! a tracepoint with BTF has a typedef `btf_trace_NAME`, and nothing else is named so. The whole report takes
+//! some 50 ms this way; decoding all types (the `btf` crate) takes 360 to 480 by itself (6.18, 5.5 MB).
 
 use memchr::memmem;
 
