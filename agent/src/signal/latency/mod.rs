@@ -20,6 +20,8 @@ mod distribution;
 mod page;
 pub mod recent;
 mod series;
+#[cfg(test)]
+pub mod tests;
 pub mod view;
 pub mod window;
 

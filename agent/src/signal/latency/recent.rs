@@ -150,3 +150,53 @@ impl RecentRequests {
         RecentPage { next, missed, requests }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::latency::tests::record;
+
+    fn numbers(page: &RecentPage) -> Vec<u64> {
+        page.requests.iter().map(|request| request.seq).collect()
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_say_what_was_missed() {
+        let mut recent = RecentRequests::default();
+        assert_eq!((recent.page(None, 10).next, recent.page(Some(7), 10).next), (0, 0));
+        for _ in 0..5 {
+            recent.push(&record(), None);
+        }
+        let check = |after, limit, expected: &[u64], next, missed| {
+            let page = recent.page(after, limit);
+            assert_eq!((numbers(&page).as_slice(), page.next, page.missed), (expected, next, missed));
+        };
+        check(None, 2, &[4, 5], 5, 0);
+        check(Some(0), 3, &[1, 2, 3], 3, 0);
+        check(Some(3), 3, &[4, 5], 5, 0);
+        check(Some(5), 3, &[], 5, 0);
+        check(Some(0), 0, &[], 0, 0);
+        // From before a restart.
+        check(Some(900), 3, &[], 5, 0);
+        for _ in 0..RECENT_MAX {
+            recent.push(&record(), None);
+        }
+        let page = recent.page(Some(2), 2);
+        assert_eq!((numbers(&page), page.next, page.missed), (vec![6, 7], 7, 3));
+        assert_eq!(recent.newest.len(), RECENT_MAX);
+    }
+
+    #[test]
+    fn gaps_are_summed_by_stream_within_the_limit() {
+        let mut streams = OpenStreams::default();
+        for socket in 0..=OPEN_STREAMS_MAX as u64 {
+            streams.add(socket, &[Duration::from_millis(20)]);
+        }
+        streams.add(3, &[Duration::from_millis(50), Duration::from_millis(10)]);
+        assert_eq!(streams.end(OPEN_STREAMS_MAX as u64), None);
+        let summary = streams.end(3).unwrap();
+        assert_eq!((summary.count, summary.max_seconds), (3, 0.05));
+        assert!((summary.sum_seconds - 0.08).abs() < 1e-12);
+        assert_eq!(streams.end(3), None);
+    }
+}
