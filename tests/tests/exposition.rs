@@ -2,6 +2,8 @@
 //!
 //! The pages are compared with `golden/`; `UPDATE_GOLDEN=1` writes them anew, to be reviewed like code.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;

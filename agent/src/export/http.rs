@@ -119,6 +119,8 @@ impl Server {
             let _ = stream.try_write_vectored(&[IoSlice::new(REFUSAL.as_bytes())]);
             return;
         };
+        // A scrape is one small and one big write: neither waits for an acknowledgement of the other.
+        let _ = stream.set_nodelay(true);
         // A kernel without it only loses this limit.
         let _ = set_tcp_user_timeout(&stream, SEND_TIMEOUT_MS);
         let service = TowerToHyperService::new(self.router.clone());

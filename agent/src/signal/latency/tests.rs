@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::request::record::{FinishReasons, GAPS_MAX, Identity, OtherRoute, Route, Usage};
+use crate::request::record::{FinishReasons, GAPS_MAX, Identity, OtherRoute, Outcome, Route, Stall, Usage};
 use crate::signal::WorkloadState;
 use crate::workload::ServerKind;
 
@@ -405,6 +405,25 @@ fn the_snapshot_shows_rates_and_quantiles() {
     assert_eq!(model.duration_seconds.count, 60);
     assert!((model.ttft_seconds.p99.unwrap() - 0.04).abs() <= 0.0004);
     assert_eq!(model.inter_chunk_seconds.p50, None);
+}
+
+#[test]
+fn a_record_from_before_a_restart_does_not_undo_it() {
+    let mut bench = Bench::new(Options::default());
+    let server = |started| Arc::new(Workload { started: after(started), ..(*workload("w")).clone() });
+    let (old, new) = (server(1_000), server(50_000));
+    bench.tick(after(51_000), &[state(&new, None)], &[]);
+    let answer = |workload: &Arc<Workload>, end| RequestRecord {
+        workload: workload.clone(),
+        end: after(end),
+        ..record()
+    };
+    bench.signal.on_request(&answer(&old, 52_000));
+    bench.tick(after(52_000), &[state(&new, None)], &[]);
+    bench.has_not("vllm_cold_start");
+    bench.signal.on_request(&answer(&new, 60_000));
+    bench.tick(after(61_000), &[state(&new, None)], &[]);
+    bench.has(&[r#"vllm_cold_start_seconds{model="m",workload="w",phase="first_response"} 10.0"#]);
 }
 
 /// Series of the agent's own metrics, with every program, stage and signal that may come: an allowance.
