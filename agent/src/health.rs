@@ -349,3 +349,146 @@ fn kind_label(kind: ServerKind) -> &'static str {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::prometheus_text;
+
+    use super::*;
+    use crate::workload::Workload;
+
+    fn page(registry: &Registry) -> String {
+        let mut page = String::new();
+        prometheus_text::encode(&mut page, registry).unwrap();
+        page
+    }
+
+    fn check(page: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(page.lines().any(|other| other == *line), "{line} on {page}");
+        }
+    }
+
+    fn workload(label: &str, pod: Option<&str>) -> WorkloadState {
+        let workload = Workload {
+            label: label.into(),
+            kind: ServerKind::Vllm,
+            namespace: None,
+            pod: pod.map(Arc::from),
+            container: None,
+            unit: Some("vllm.service".into()),
+            started: BootTime(1),
+        };
+        WorkloadState { workload: Arc::new(workload), up: true, listening: None }
+    }
+
+    #[test]
+    fn a_signal_is_in_one_state_at_a_time() {
+        let mut registry = Registry::default();
+        let health = Health::new(&mut registry);
+        health.set_signal("gpu", SignalState::Failed("call of 4 s".to_owned()));
+        health.set_signal("gpu", SignalState::Ok);
+        health.count_signal_failure("gpu");
+        check(
+            &page(&registry),
+            &[
+                r#"inferscope_signal_state{signal="gpu",state="ok"} 1"#,
+                r#"inferscope_signal_state{signal="gpu",state="failed"} 0"#,
+                r#"inferscope_signal_state{signal="gpu",state="disabled"} 0"#,
+                r#"inferscope_signal_failures_total{signal="gpu"} 1"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_failed_signal_degrades_and_a_pipeline_that_stops_is_stuck() {
+        let health = Health::new(&mut Registry::default());
+        let now = BootTime(100_000_000_000);
+        let status = |now| health.report(now).status;
+        assert_eq!(status(now), Status::Starting);
+        health.tick(now);
+        health.set_signal("gpu", SignalState::Unsupported("no library".to_owned()));
+        assert_eq!(status(now), Status::Ok);
+        health.set_signal("stall", SignalState::Failed("no table".to_owned()));
+        assert_eq!(status(now), Status::Degraded);
+        let report = health.report(now);
+        assert_eq!(report.signals[1].reason.as_deref(), Some("no table"));
+        assert!(report.is_alive());
+        let late = BootTime(now.0 + report::STUCK.as_nanos() as u64 + 1);
+        assert_eq!(status(late), Status::Stuck);
+        assert!(!health.report(late).is_alive());
+    }
+
+    #[test]
+    fn programs_without_a_hook_are_reported_and_have_no_series() {
+        let mut registry = Registry::default();
+        let health = Health::new(&mut registry);
+        let probe = |program: &str, hook: Option<&str>, reason: Option<&str>| ProbeState {
+            program: program.to_owned(),
+            hook: hook.map(str::to_owned),
+            reason: reason.map(str::to_owned),
+        };
+        health.set_probes(vec![probe("socket_read", None, Some("lockdown"))]);
+        health.set_scanned();
+        assert!(!health.readiness().ready);
+        health.set_probes(vec![
+            probe("socket_read", Some("tp_btf/sock_recv_length"), None),
+            probe("socket_arrival", None, Some("no such function")),
+        ]);
+        assert!(health.readiness().ready);
+        let page = page(&registry);
+        check(&page, &[r#"inferscope_hook_info{program="socket_read",hook="tp_btf/sock_recv_length"} 1"#]);
+        assert!(!page.contains("socket_arrival"));
+        assert_eq!(health.report(BootTime(1)).probes[1].reason.as_deref(), Some("no such function"));
+    }
+
+    #[test]
+    fn workloads_that_go_take_their_series_along() {
+        let mut registry = Registry::default();
+        let health = Health::new(&mut registry);
+        health.set_workloads(&[workload("a", Some("pod-1")), workload("b", None)]);
+        health.set_workloads(&[workload("a", Some("pod-2"))]);
+        let page = page(&registry);
+        let labels = r#"workload="a",kind="vllm",namespace="",pod="pod-2",container="",unit="vllm.service""#;
+        check(&page, &[&format!("inferscope_workload_info{{{labels}}} 1")]);
+        assert_eq!(page.matches("inferscope_workload_info{").count(), 1);
+        assert_eq!(health.workloads().len(), 1);
+    }
+
+    #[test]
+    fn totals_and_reasons_are_on_the_page() {
+        let mut registry = Registry::default();
+        let health = Health::new(&mut registry);
+        health.set_events("kernel", 10);
+        health.set_lost("ring", "full", 2);
+        health.set_parse_failures(ParseFailure::Http2, 3);
+        health.set_program_runs("socket_read", 1000, Duration::from_micros(250));
+        health.set_model_overflow(4);
+        health.scraped(Duration::from_millis(2));
+        let page = page(&registry);
+        check(
+            &page,
+            &[
+                &format!("inferscope_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
+                r#"inferscope_events_total{stage="kernel"} 10"#,
+                r#"inferscope_events_lost_total{stage="ring",reason="full"} 2"#,
+                r#"inferscope_parse_failures_total{reason="http2"} 3"#,
+                r#"inferscope_parse_failures_total{reason="no_bytes"} 0"#,
+                r#"inferscope_program_runs_total{program="socket_read"} 1000"#,
+                r#"inferscope_program_run_seconds_total{program="socket_read"} 0.00025"#,
+                "inferscope_model_label_overflow_total 4",
+                "inferscope_scrape_duration_seconds 0.002",
+            ],
+        );
+        for name in [
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_virtual_memory_bytes",
+            "process_start_time_seconds",
+            "process_open_fds",
+        ] {
+            let value = page.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+            assert!(value.trim().parse::<f64>().unwrap() >= 0.0, "{name}{value}");
+        }
+    }
+}

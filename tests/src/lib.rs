@@ -8,6 +8,7 @@
 pub mod client;
 pub mod fake_server;
 pub mod oracle;
+pub mod page;
 pub mod socket;
 pub mod transcript;
 pub mod wire;

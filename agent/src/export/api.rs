@@ -16,7 +16,8 @@
 //! goes on from here. `missed`: how many after `after` are no longer kept. Each has:
 //! `seq`, `ended_unix_seconds`, `workload`, `model`, `route`, `status`, `outcome`, `streamed`,
 //! `duration_seconds`, `ttft_seconds`, `read_delay_seconds`, `send_wait_seconds`, `chunks`,
-//! `gaps` (`count`, `sum_seconds`, `max_seconds` between writes with chunks), `prompt_tokens`,
+//! `gaps` (`count`, `sum_seconds`, `max_seconds` between writes with chunks; `null` where none was seen, or
+//! where more than 16,384 streams were under way), `prompt_tokens`,
 //! `completion_tokens`, `request_id`, `response_id`, `trace_id`, `request_bytes`, `response_bytes`, and
 //! `incomplete` (why its values cannot be trusted). Never content.
 //!

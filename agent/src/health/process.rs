@@ -33,22 +33,26 @@ impl Collector for Own {
             let seconds = (stat.utime + stat.stime) as f64 / ticks;
             cpu.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
             let mut bytes = Gauges { encoder: &mut encoder, unit: Some(Unit::Bytes) };
-            bytes.add("process_resident_memory", "Memory of the agent.", stat.rss * procfs::page_size())?;
-            bytes.add("process_virtual_memory", "Address space of the agent.", stat.vsize)?;
+            bytes.add(
+                "process_resident_memory",
+                "Memory of the agent.",
+                &(stat.rss * procfs::page_size()),
+            )?;
+            bytes.add("process_virtual_memory", "Address space of the agent.", &stat.vsize)?;
             if let Some(booted) = self.booted {
                 let help = "Start of the agent, since 1970.";
                 let started = booted as f64 + stat.starttime as f64 / ticks;
                 let mut seconds = Gauges { encoder: &mut encoder, unit: Some(Unit::Seconds) };
-                seconds.add("process_start_time", help, started)?;
+                seconds.add("process_start_time", help, &started)?;
             }
         }
         let mut plain = Gauges { encoder: &mut encoder, unit: None };
         if let Ok(open) = process.fd_count() {
-            plain.add("process_open_fds", "Open file descriptors of the agent.", open as u64)?;
+            plain.add("process_open_fds", "Open file descriptors of the agent.", &(open as u64))?;
         }
         match process.limits().map(|limits| limits.max_open_files.soft_limit) {
             Ok(LimitValue::Value(max)) => {
-                plain.add("process_max_fds", "Limit on open file descriptors.", max)
+                plain.add("process_max_fds", "Limit on open file descriptors.", &max)
             }
             _ => Ok(()),
         }
@@ -61,9 +65,9 @@ struct Gauges<'a, 'b> {
 }
 
 impl Gauges<'_, '_> {
-    fn add(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> Result<(), Error> {
+    fn add(&mut self, name: &str, help: &str, value: &impl EncodeGaugeValue) -> Result<(), Error> {
         let mut encoder =
             self.encoder.encode_descriptor(name, help, self.unit.as_ref(), MetricType::Gauge)?;
-        encoder.encode_gauge(&value)
+        encoder.encode_gauge(value)
     }
 }

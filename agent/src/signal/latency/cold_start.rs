@@ -41,14 +41,18 @@ impl ColdStart {
         }
     }
 
-    /// Whether this is the start of a process that began at `started`.
+    /// Whether a process that began at `started` is a later start. An earlier one is not: records of
+    /// the processes before a restart may come after it.
     #[must_use]
-    pub fn is_of(&self, started: BootTime) -> bool {
-        self.started == started
+    pub fn is_before(&self, started: BootTime) -> bool {
+        self.started < started
     }
 
     /// Takes what a tick says.
     pub fn on_tick(&mut self, state: &WorkloadState) {
+        if state.workload.started != self.started {
+            return;
+        }
         if self.seen_whole.is_none() {
             let answered = self.healthy.is_some() || self.first_response.is_some();
             self.seen_whole = Some(state.listening.is_none() && !answered);
@@ -60,7 +64,8 @@ impl ColdStart {
 
     /// Takes what a record says.
     pub fn on_record(&mut self, record: &RequestRecord) {
-        if !record.status.is_some_and(|status| (200..300).contains(&status)) {
+        let is_2xx = record.status.is_some_and(|status| (200..300).contains(&status));
+        if !is_2xx || record.workload.started != self.started {
             return;
         }
         let since_start = record.end.since(self.started);

@@ -99,7 +99,10 @@ impl Distribution {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::signal::latency::bounds::{DURATION, with_thresholds};
 
     fn check(identity: [Option<&str>; 3], expected: &[(&'static str, &str)]) {
         let [trace_id, request_id, response_id] = identity.map(|id| id.map(Box::from));
@@ -124,5 +127,37 @@ mod tests {
             &[("trace_id", trace), ("response_id", "chatcmpl-1")],
         );
         check([None, Some(&long), None], &[]);
+    }
+
+    proptest! {
+        #[test]
+        fn bucket_counts_equal_the_naive_count(
+            // Milliseconds, so that many values are exactly a bound.
+            values in prop::collection::vec(0u64..400, 0..200),
+            threshold_ms in 1u64..400,
+        ) {
+            let bounds = with_thresholds(DURATION, &[Duration::from_millis(threshold_ms)]);
+            let distribution = Distribution::new(&bounds, true);
+            for value in &values {
+                distribution.observe(Duration::from_millis(*value), None);
+            }
+            for page in [page_of(distribution.classic.clone()), page_of(distribution.native.clone().unwrap())] {
+                for bound in &bounds {
+                    let naive = values.iter().filter(|ms| **ms as f64 / 1e3 <= *bound).count();
+                    let line = format!("d_bucket{{le=\"{bound:?}\"}} {naive}\n");
+                    prop_assert!(page.contains(&line), "{line} in {page}");
+                }
+                let line = format!("d_count {}\n", values.len());
+                prop_assert!(page.contains(&line));
+            }
+        }
+    }
+
+    fn page_of(histogram: impl prometheus_client::registry::Metric) -> String {
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register("d", "distribution", histogram);
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+        page
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: finished records, stream progress, and a tick a second. Out: the `vllm_*` request families,
 //! `inference_latency_p95_seconds`, `prediction_confidence{source="live"}`, and [`LatencyView`] for the API.
-//! Names and what each is measured from are in [`page`]; bounds and precision in [`bounds`].
+//! Names and what each is measured from are in [`families`]; bounds and precision in [`bounds`].
 //!
 //! A record that missed bytes is counted, and kept out of the distributions it would falsify:
 //!
@@ -17,30 +17,32 @@
 pub mod bounds;
 mod cold_start;
 mod distribution;
+mod families;
 mod page;
+mod pair;
 pub mod recent;
 mod series;
+#[cfg(test)]
+pub mod tests;
 pub mod view;
 pub mod window;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::Result;
 
-use self::bounds::seconds;
+use self::bounds::THRESHOLDS_MAX;
 use self::cold_start::ColdStart;
-use self::distribution::Exemplar;
+use self::pair::Pair;
 use self::recent::OpenStreams;
 pub use self::series::Options;
-use self::series::{Count, INCOMPLETE, PairLabels, PairSeries, Store, WorkloadLabels, WorkloadSeries};
-use self::view::{LatencySnapshot, LatencyView, ModelLatency, Quantiles, Rates};
-use self::window::{SlidingHistogram, SlidingMean, SlidingRate};
+use self::series::{INCOMPLETE, PairLabels, Store, WorkloadLabels, WorkloadSeries};
+use self::view::{LatencySnapshot, LatencyView};
 use super::{Signal, Tick};
 use crate::clock::BootTime;
 use crate::registry::Registries;
-use crate::request::record::{Incomplete, OpenRequest, Outcome, Progress, RequestRecord, Stall};
+use crate::request::record::{Incomplete, OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
 
 /// The signal `latency`.
@@ -55,20 +57,6 @@ pub struct LatencySignal {
     now: BootTime,
 }
 
-/// What is kept of a model of a workload, beside its series.
-#[derive(Debug)]
-struct Pair {
-    series: Arc<PairSeries>,
-    duration: SlidingHistogram,
-    ttft: SlidingHistogram,
-    inter_chunk: SlidingHistogram,
-    time_per_output_token: SlidingHistogram,
-    confidence: SlidingMean,
-    requests: SlidingRate,
-    errors: SlidingRate,
-    chunks: SlidingRate,
-}
-
 #[derive(Debug)]
 struct WorkloadPart {
     series: Arc<WorkloadSeries>,
@@ -78,6 +66,15 @@ struct WorkloadPart {
 impl LatencySignal {
     /// Registers its series; measures from `now` on.
     pub fn new(options: Options, registries: &mut Registries, now: BootTime) -> Self {
+        for thresholds in [&options.duration_thresholds, &options.ttft_thresholds] {
+            if thresholds.len() > THRESHOLDS_MAX {
+                tracing::warn!(
+                    given = thresholds.len(),
+                    kept = THRESHOLDS_MAX,
+                    "thresholds beyond the limit are no bounds"
+                );
+            }
+        }
         let store = Arc::new(Store::new(options));
         page::register(&store, registries);
         Self {
@@ -124,7 +121,7 @@ impl LatencySignal {
         }
         let started = self.started;
         let part = self.workloads.get_mut(&workload.label)?;
-        if !part.start.is_of(workload.started) {
+        if part.start.is_before(workload.started) {
             part.start = ColdStart::new(workload.started, started);
         }
         Some(part)
@@ -138,8 +135,7 @@ impl LatencySignal {
 
     fn set_open(&mut self, open: &[OpenRequest]) {
         for pair in self.pairs.values() {
-            pair.series.in_flight.set(0);
-            pair.series.stalled.iter().for_each(|count| count.set(0));
+            pair.clear_open();
         }
         for request in open {
             let labels =
@@ -150,10 +146,7 @@ impl LatencySignal {
                 continue;
             }
             let Some(pair) = self.pair(&request.workload, &request.model) else { continue };
-            pair.series.in_flight.add(1);
-            if let Some(stall) = request.stalled {
-                count_at(&pair.series.stalled, &Stall::ALL, stall);
-            }
+            pair.add_open(request);
         }
     }
 
@@ -162,9 +155,7 @@ impl LatencySignal {
             let Some((model, phases)) = part.start.measured() else { continue };
             let labels = PairLabels { model: model.clone(), workload: workload.clone() };
             let Some(pair) = self.pairs.get(&labels) else { continue };
-            for (gauge, phase) in pair.series.cold_start.iter().zip(phases) {
-                gauge.set(phase.map(seconds));
-            }
+            pair.set_cold_start(phases);
         }
     }
 
@@ -204,18 +195,14 @@ impl Signal for LatencySignal {
     }
 
     fn on_progress(&mut self, progress: &Progress) {
-        self.streams.add(progress.socket, &progress.gaps);
+        self.streams.add(progress.socket, &progress.gaps, self.now);
         let Some(pair) = self.pair(&progress.workload, &progress.model) else { return };
-        pair.series.chunks.add(progress.chunks);
-        pair.chunks.add(progress.chunks);
-        for gap in &progress.gaps {
-            pair.series.inter_chunk.observe(*gap, None);
-            pair.inter_chunk.record(*gap);
-        }
+        pair.go_on(progress);
     }
 
     fn on_tick(&mut self, tick: &Tick<'_>) -> Result<()> {
         self.now = tick.now;
+        self.streams.expire(tick.now);
         for state in tick.workloads {
             if let Some(workload) = self.workload(&state.workload) {
                 workload.series.up.set(state.up.into());
@@ -241,118 +228,5 @@ impl Signal for LatencySignal {
         let labels = PairLabels { model: model.into(), workload: workload.into() };
         self.store.remove_pair(&labels);
         self.pairs.remove(&labels);
-    }
-}
-
-impl Pair {
-    fn new(series: Arc<PairSeries>, now: BootTime) -> Self {
-        Self {
-            series,
-            duration: SlidingHistogram::new(now),
-            ttft: SlidingHistogram::new(now),
-            inter_chunk: SlidingHistogram::new(now),
-            time_per_output_token: SlidingHistogram::new(now),
-            confidence: SlidingMean::new(now),
-            requests: SlidingRate::new(now),
-            errors: SlidingRate::new(now),
-            chunks: SlidingRate::new(now),
-        }
-    }
-
-    /// What is counted of every request that ended.
-    fn count(&mut self, record: &RequestRecord) {
-        let series = &self.series;
-        series.requests.add(1);
-        self.requests.add(1);
-        if record.outcome.is_error() {
-            series.errors.add(1);
-            self.errors.add(1);
-        }
-        count_at(&series.outcomes, &Outcome::ALL, record.outcome);
-        let finish = record.finish;
-        let reasons = [
-            finish.stop,
-            finish.length,
-            finish.tool_calls,
-            finish.content_filter,
-            finish.other,
-            u32::from(record.empty),
-        ];
-        for (count, reason) in series.finished.iter().zip(reasons) {
-            count.add(reason.into());
-        }
-        if let Some(usage) = record.usage {
-            series.requests_with_usage.add(1);
-            series.prompt_tokens.add(usage.prompt_tokens);
-            series.generation_tokens.add(usage.completion_tokens);
-        }
-        if let Some(confidence) = record.confidence {
-            self.confidence.record(confidence);
-        }
-    }
-
-    /// What is measured of it, as far as its record can be trusted: see the table above.
-    fn observe(&mut self, record: &RequestRecord) {
-        if matches!(record.incomplete, Some(Incomplete::StartUnseen | Incomplete::EventsLost)) {
-            return;
-        }
-        let exemplar = Exemplar::of(record);
-        let exemplar = exemplar.as_ref();
-        self.series.observe_duration(record.duration(), exemplar);
-        self.duration.record(record.duration());
-        if let Some(read_delay) = record.read_delay {
-            self.series.read_delay.observe(read_delay, exemplar);
-        }
-        if record.status.is_some() {
-            self.series.send_wait.observe(record.send_wait, exemplar);
-        }
-        if record.incomplete.is_some() {
-            return;
-        }
-        if let Some(ttft) = record.ttft() {
-            self.series.observe_ttft(ttft, exemplar);
-            self.ttft.record(ttft);
-        }
-        if let Some(per_token) = record.time_per_output_token() {
-            self.series.observe_time_per_output_token(per_token, exemplar);
-            self.time_per_output_token.record(per_token);
-        }
-    }
-
-    fn advance(&mut self, now: BootTime) {
-        for window in
-            [&mut self.duration, &mut self.ttft, &mut self.inter_chunk, &mut self.time_per_output_token]
-        {
-            window.advance(now);
-        }
-        for rate in [&mut self.requests, &mut self.errors, &mut self.chunks] {
-            rate.advance(now);
-        }
-        self.confidence.advance(now);
-        self.series.p95.set(self.duration.quantile(0.95).map(seconds));
-        *self.series.confidence.lock().unwrap_or_else(PoisonError::into_inner) = self.confidence.totals();
-    }
-
-    fn latency(&self, labels: &PairLabels, watched: Duration) -> ModelLatency {
-        ModelLatency {
-            workload: labels.workload.clone(),
-            model: labels.model.clone(),
-            in_flight: self.series.in_flight.get(),
-            stalled: self.series.stalled.iter().map(Count::get).sum(),
-            requests_per_second: Rates::of(&self.requests, watched),
-            errors_per_second: Rates::of(&self.errors, watched),
-            chunks_per_second: Rates::of(&self.chunks, watched),
-            duration_seconds: Quantiles::of(&self.duration),
-            ttft_seconds: Quantiles::of(&self.ttft),
-            inter_chunk_seconds: Quantiles::of(&self.inter_chunk),
-            time_per_output_token_seconds: Quantiles::of(&self.time_per_output_token),
-        }
-    }
-}
-
-/// Counts at the place that `value` has among `all`.
-fn count_at<T: PartialEq>(counts: &[Count], all: &[T], value: T) {
-    if let Some(index) = all.iter().position(|other| *other == value) {
-        counts[index].add(1);
     }
 }

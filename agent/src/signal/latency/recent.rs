@@ -10,12 +10,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::bounds::seconds;
-use crate::request::record::RequestRecord;
+use crate::clock::BootTime;
+use crate::request::record::{Incomplete, RequestRecord};
 
 /// Finished requests that are kept.
 pub const RECENT_MAX: usize = 4096;
 /// Streams whose gaps are summed at once; those beyond are listed without a summary.
 pub const OPEN_STREAMS_MAX: usize = 16_384;
+/// A stream of which nothing came for this long may give its room to another.
+pub const STREAM_IDLE: Duration = Duration::from_secs(3600);
 
 /// Inter-chunk gaps of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -27,26 +30,40 @@ pub struct GapSummary {
 
 /// Gaps of the streams under way, by connection: HTTP/1.1 has one response under way on each.
 #[derive(Debug, Default)]
-pub struct OpenStreams(HashMap<u64, GapSummary>);
+pub struct OpenStreams(HashMap<u64, OpenStream>);
+
+#[derive(Debug, Default)]
+struct OpenStream {
+    gaps: GapSummary,
+    touched: BootTime,
+}
 
 impl OpenStreams {
     /// Adds gaps of the stream on `socket`.
-    pub fn add(&mut self, socket: u64, gaps: &[Duration]) {
+    pub fn add(&mut self, socket: u64, gaps: &[Duration], now: BootTime) {
         if self.0.len() >= OPEN_STREAMS_MAX && !self.0.contains_key(&socket) {
             return;
         }
-        let summary = self.0.entry(socket).or_default();
+        let stream = self.0.entry(socket).or_default();
+        stream.touched = now;
         for gap in gaps {
             let gap = seconds(*gap);
-            summary.count += 1;
-            summary.sum_seconds += gap;
-            summary.max_seconds = summary.max_seconds.max(gap);
+            stream.gaps.count += 1;
+            stream.gaps.sum_seconds += gap;
+            stream.gaps.max_seconds = stream.gaps.max_seconds.max(gap);
         }
     }
 
     /// Ends the stream on `socket`; `None` where no gap of it was seen.
     pub fn end(&mut self, socket: u64) -> Option<GapSummary> {
-        self.0.remove(&socket)
+        self.0.remove(&socket).map(|stream| stream.gaps)
+    }
+
+    /// When room gets short, lets those go of which nothing came for long: their record was lost.
+    pub fn expire(&mut self, now: BootTime) {
+        if self.0.len() >= OPEN_STREAMS_MAX / 2 {
+            self.0.retain(|_, stream| now.since(stream.touched) < STREAM_IDLE);
+        }
     }
 }
 
@@ -105,7 +122,7 @@ impl Recent {
             trace_id: identity.trace_id,
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
-            incomplete: record.incomplete.map(crate::request::record::Incomplete::label),
+            incomplete: record.incomplete.map(Incomplete::label),
         }
     }
 }
@@ -148,5 +165,58 @@ impl RecentRequests {
         // A number from before a restart of the agent is beyond the newest: go on from the newest.
         let next = requests.last().map_or(after.min(self.seq), |last| last.seq);
         RecentPage { next, missed, requests }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::latency::tests::record;
+
+    fn numbers(page: &RecentPage) -> Vec<u64> {
+        page.requests.iter().map(|request| request.seq).collect()
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_say_what_was_missed() {
+        let mut recent = RecentRequests::default();
+        assert_eq!((recent.page(None, 10).next, recent.page(Some(7), 10).next), (0, 0));
+        for _ in 0..5 {
+            recent.push(&record(), None);
+        }
+        let check = |after, limit, expected: &[u64], next, missed| {
+            let page = recent.page(after, limit);
+            assert_eq!((numbers(&page).as_slice(), page.next, page.missed), (expected, next, missed));
+        };
+        check(None, 2, &[4, 5], 5, 0);
+        check(Some(0), 3, &[1, 2, 3], 3, 0);
+        check(Some(3), 3, &[4, 5], 5, 0);
+        check(Some(5), 3, &[], 5, 0);
+        check(Some(0), 0, &[], 0, 0);
+        // From before a restart.
+        check(Some(900), 3, &[], 5, 0);
+        for _ in 0..RECENT_MAX {
+            recent.push(&record(), None);
+        }
+        let page = recent.page(Some(2), 2);
+        assert_eq!((numbers(&page), page.next, page.missed), (vec![6, 7], 7, 3));
+        assert_eq!(recent.newest.len(), RECENT_MAX);
+    }
+
+    #[test]
+    fn gaps_are_summed_by_stream_within_the_limit() {
+        let mut streams = OpenStreams::default();
+        for socket in 0..=OPEN_STREAMS_MAX as u64 {
+            streams.add(socket, &[Duration::from_millis(20)], BootTime(0));
+        }
+        let later = BootTime(STREAM_IDLE.as_nanos() as u64);
+        streams.add(3, &[Duration::from_millis(50), Duration::from_millis(10)], later);
+        assert_eq!(streams.end(OPEN_STREAMS_MAX as u64), None);
+        streams.expire(later);
+        assert_eq!(streams.end(4), None, "nothing came of it for an hour");
+        let summary = streams.end(3).unwrap();
+        assert_eq!((summary.count, summary.max_seconds), (3, 0.05));
+        assert!((summary.sum_seconds - 0.08).abs() < 1e-12);
+        assert_eq!(streams.end(3), None);
     }
 }

@@ -308,3 +308,39 @@ fn snapshot<L: Clone, S>(map: &RwLock<BTreeMap<L, Arc<S>>>) -> Vec<(L, Arc<S>)> 
     let map = map.read().unwrap_or_else(PoisonError::into_inner);
     map.iter().map(|(labels, series)| (labels.clone(), series.clone())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_beyond_the_limit_share_their_class() {
+        let series = WorkloadSeries::default();
+        for status in 400..500 {
+            series.count_http("other", Some(status));
+        }
+        for (status, times) in [(Some(401), 2), (Some(599), 1), (None, 3)] {
+            for _ in 0..times {
+                series.count_http("other", status);
+            }
+        }
+        let counts: BTreeMap<String, u64> =
+            series.http().into_iter().map(|((_, code), count)| (code.label(), count)).collect();
+        assert_eq!(counts.len(), EXACT_CODES_MAX + 3);
+        assert_eq!(counts["401"], 3);
+        assert_eq!(counts["4xx"], 100 - EXACT_CODES_MAX as u64);
+        assert_eq!((counts["5xx"], counts["none"]), (1, 3));
+    }
+
+    #[test]
+    fn pairs_and_workloads_have_a_last_bound() {
+        let store = Store::new(Options::default());
+        let labels = |n: usize| PairLabels { model: format!("m{n}").into(), workload: "w".into() };
+        let made = (0..PAIRS_MAX + 3).filter_map(|n| store.add_pair(&labels(n))).count();
+        assert_eq!((made, store.pairs().len()), (PAIRS_MAX, PAIRS_MAX));
+        assert!(store.add_pair(&labels(0)).is_some(), "one that is there is still found");
+        let workload = |n: usize| WorkloadLabels { workload: format!("w{n}").into() };
+        let made = (0..WORKLOADS_MAX + 3).filter_map(|n| store.add_workload(&workload(n))).count();
+        assert_eq!(made, WORKLOADS_MAX);
+    }
+}

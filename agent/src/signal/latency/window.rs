@@ -168,3 +168,118 @@ impl SlidingRate {
         if span == 0 { 0.0 } else { sum as f64 / span as f64 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime(seconds * 1_000_000_000)
+    }
+
+    /// The smallest value that a share `quantile` of the values does not exceed, by sorting them all.
+    fn oracle(values: &mut [u64], quantile: f64) -> u64 {
+        values.sort_unstable();
+        let rank = (quantile * values.len() as f64).ceil().max(1.0) as usize;
+        values[rank - 1]
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_within_one_percent_of_the_sorted_values(
+            // Evenly over the orders of magnitude from 10 us to 1 h, in nanoseconds.
+            exponents in prop::collection::vec(4.0f64..12.5563, 1..400),
+            quantile in prop::sample::select(vec![0.01, 0.5, 0.9, 0.95, 0.99, 1.0]),
+        ) {
+            let mut values: Vec<u64> = exponents.iter().map(|e| 10f64.powf(*e) as u64).collect();
+            let mut window = SlidingHistogram::new(at(0));
+            for value in &values {
+                window.record(Duration::from_nanos(*value));
+            }
+            let measured = window.quantile(quantile).unwrap().as_nanos() as f64;
+            let expected = oracle(&mut values, quantile) as f64;
+            prop_assert!((measured - expected).abs() <= expected * 0.01, "{measured} for {expected}");
+        }
+
+        #[test]
+        fn the_window_is_what_came_in_its_parts(
+            steps in prop::collection::vec((0u64..120, 1u64..5_000), 1..60),
+        ) {
+            let mut window = SlidingHistogram::new(at(0));
+            let mut mean = SlidingMean::new(at(0));
+            let mut all: Vec<(u64, u64)> = Vec::new();
+            let mut now = 0;
+            for (pause, ms) in steps {
+                now += pause;
+                window.advance(at(now));
+                mean.advance(at(now));
+                window.record(Duration::from_millis(ms));
+                mean.record(ms as f64);
+                all.push((now / 30, ms));
+                let mut kept: Vec<u64> =
+                    all.iter().filter(|(part, _)| part + PARTS as u64 > now / 30).map(|(_, ms)| *ms).collect();
+                prop_assert_eq!(window.count(), kept.len() as u64);
+                prop_assert_eq!(mean.totals().1, kept.len() as u64);
+                prop_assert!((mean.totals().0 - kept.iter().sum::<u64>() as f64).abs() < 1e-6);
+                let expected = oracle(&mut kept, 0.95) as f64 / 1e3;
+                let measured = window.quantile(0.95).unwrap().as_secs_f64();
+                prop_assert!((measured - expected).abs() <= expected * 0.01, "{} for {}", measured, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_without_values_has_no_quantile_and_no_memory() {
+        let mut window = SlidingHistogram::new(at(1000));
+        assert_eq!(window.quantile(0.95), None);
+        window.record(Duration::from_millis(80));
+        window.advance(at(1000 + 269));
+        assert_eq!(window.count(), 1);
+        window.advance(at(1000 + 330));
+        assert_eq!((window.count(), window.quantile(0.95)), (0, None));
+        assert!(window.merged.is_none() && window.parts.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn values_outside_the_range_count_as_its_ends() {
+        let mut window = SlidingHistogram::new(at(0));
+        window.record(Duration::from_secs(86_400));
+        let hour = window.quantile(1.0).unwrap().as_secs_f64();
+        assert!((hour - 3600.0).abs() <= 36.0, "{hour}");
+        window.record(Duration::ZERO);
+        assert!(window.quantile(0.5).unwrap() < Duration::from_micros(1));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_or_far_ahead_loses_nothing_it_should_keep() {
+        let mut window = SlidingHistogram::new(at(600));
+        window.record(Duration::from_millis(1));
+        window.advance(at(0));
+        assert_eq!(window.count(), 1);
+        window.advance(at(1_000_000));
+        assert_eq!(window.count(), 0);
+    }
+
+    #[test]
+    fn rates_are_of_whole_seconds_that_were_watched() {
+        let mut rate = SlidingRate::new(at(100));
+        for second in 100..120 {
+            rate.advance(at(second));
+            rate.add(5);
+        }
+        // The second under way is not counted: it is not over.
+        let check = |rate: &SlidingRate, span, watched, expected: f64| {
+            let measured = rate.per_second(span, Duration::from_secs(watched));
+            assert!((measured - expected).abs() < 1e-9, "{measured} for {expected}");
+        };
+        check(&rate, SHORT, 20, 5.0);
+        check(&rate, WINDOW, 19, 5.0);
+        check(&rate, SHORT, 0, 0.0);
+        rate.advance(at(125));
+        check(&rate, SHORT, 25, 2.5);
+        rate.advance(at(500));
+        check(&rate, WINDOW, 400, 0.0);
+    }
+}
