@@ -34,6 +34,7 @@ impl FakeProc {
     /// A node with an init and nothing else.
     pub fn new() -> Self {
         let proc = Self { folder: TempDir::new().unwrap() };
+        fs::create_dir(proc.folder.path().join("net")).unwrap();
         proc.run(Fake { tgid: 1, parent: 0, command: "/sbin/init", began: 1, ..Fake::default() });
         proc
     }
@@ -53,9 +54,11 @@ impl FakeProc {
     /// A process whose arguments have no spaces in them.
     pub fn run(&self, fake: Fake<'_>) {
         let folder = self.path(fake.tgid, "");
-        for name in ["fd", "ns", "net", "root/etc", &format!("task/{}", fake.tgid)] {
+        for name in ["fd", "ns", "root/etc", &format!("task/{}", fake.tgid)] {
             fs::create_dir_all(folder.join(name)).unwrap();
         }
+        // One namespace for all: its tables are the same from each.
+        let _ = symlink("../net", folder.join("net"));
         self.set_command(fake.tgid, fake.command);
         self.write(fake.tgid, "cgroup", fake.cgroup);
         self.write(fake.tgid, "stat", &stat(&fake, 'S'));

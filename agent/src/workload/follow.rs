@@ -18,45 +18,44 @@ impl Workloads {
     pub(super) fn on_exec(&mut self, tgid: u32) {
         self.unknown.remove(&tgid);
         self.strangers.remove(&tgid);
-        if let Some(process) = self.processes.get(&tgid) {
-            let birth = self.node.birth(tgid);
-            if birth.is_none_or(|birth| birth.began == process.began) {
+        if let Some((start, began)) = self.processes.get(&tgid).map(|process| (process.start, process.began))
+        {
+            if self.node.birth(tgid).is_some_and(|birth| birth.began != began) {
+                self.remove(tgid);
+            } else {
                 self.read_role(tgid);
-                return;
+                // It stays where it is, unless a rule may name it.
+                if self.starts[&start].leader == tgid || self.rules.is_empty() {
+                    return;
+                }
             }
-            self.remove(tgid);
         }
         let Some(command) = self.node.command(tgid).filter(|command| self.rules.may_match(command)) else {
             return;
         };
-        let Verdict::Server(server) = self.rules.judge(&Candidate::new(&self.node, tgid, &command)) else {
-            return;
-        };
-        if let Some(birth) = self.node.birth(tgid) {
-            self.enter(tgid, birth, server);
+        let verdict = self.rules.judge(&Candidate::new(&self.node, tgid, &command));
+        let (Verdict::Server(server), Some(birth)) = (verdict, self.node.birth(tgid)) else { return };
+        self.enter(tgid, birth, server);
+        let start = self.processes.get(&tgid).and_then(|process| self.starts.get_mut(&process.start));
+        if let Some(start) = start.filter(|start| start.leader == tgid) {
             // What has just begun to run does not listen yet.
-            if let Some(start) =
-                self.processes.get(&tgid).and_then(|process| self.starts.get_mut(&process.start))
-                && start.leader == tgid
-            {
-                start.seen_quiet = true;
-            }
+            start.seen_quiet = true;
         }
     }
 
     pub(super) fn on_fork(&mut self, child: u32, parent: u32) {
         self.unknown.remove(&child);
         self.strangers.remove(&child);
-        if self.processes.contains_key(&child) {
+        let Some(birth) = self.node.birth(child) else { return };
+        match self.processes.get(&child) {
+            // A scan was faster.
+            Some(process) if process.began == birth.began => return,
             // The number is given again: the end of who had it was not seen.
-            self.remove(child);
+            Some(_) => self.remove(child),
+            None => {}
         }
-        if self.find(parent).is_none() {
-            return;
-        }
-        let (start, birth) = (self.processes[&parent].start, self.node.birth(child));
-        if let Some(birth) = birth {
-            self.add(child, birth.began, start);
+        if self.find(parent).is_some() {
+            self.add(child, birth.began, self.processes[&parent].start);
         }
     }
 
@@ -86,15 +85,20 @@ impl Workloads {
         }
     }
 
-    /// A process of its own, or one more of the workload that it was found in.
+    /// A server of its own, or one more process of the one that it was found in.
     pub(super) fn enter(&mut self, tgid: u32, birth: Birth, server: Server) {
         match self.start_above(birth) {
+            // What `ilab model serve` runs is the same server.
             Some(outer) if server.name.is_none() || server.name == self.starts[&outer].server.name => {
-                // What `ilab model serve` runs is the same server.
-                self.add(tgid, birth.began, outer);
-                self.read_role(tgid);
+                if !self.processes.contains_key(&tgid) {
+                    self.add(tgid, birth.began, outer);
+                    self.read_role(tgid);
+                }
             }
-            _ => self.begin(tgid, birth, server),
+            _ => {
+                self.remove(tgid);
+                self.begin(tgid, birth, server);
+            }
         }
     }
 

@@ -195,3 +195,117 @@ impl ModelLabels {
         self.overflow
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: u64) -> BootTime {
+        BootTime(hours * 3_600_000_000_000)
+    }
+
+    #[test]
+    fn a_model_takes_a_slot_only_when_it_is_answered() {
+        let mut labels = ModelLabels::new(1);
+        let workload: Arc<str> = "w".into();
+        assert_eq!(&*labels.label(&workload, None, true, at(0)), UNKNOWN);
+        assert_eq!(&*labels.label(&workload, Some("a"), false, at(0)), OTHER);
+        assert_eq!(&*labels.label(&workload, Some("a"), true, at(0)), "a");
+        assert_eq!(&*labels.label(&workload, Some("a"), false, at(0)), "a");
+        assert_eq!(&*labels.label(&workload, Some("b"), true, at(0)), OTHER);
+        assert_eq!(labels.overflow(), 2);
+    }
+
+    #[test]
+    fn a_model_of_two_workloads_takes_two_slots() {
+        let mut labels = ModelLabels::new(2);
+        let [first, second, third]: [Arc<str>; 3] = ["1".into(), "2".into(), "3".into()];
+        assert_eq!(&*labels.label(&first, Some("a"), true, at(0)), "a");
+        assert_eq!(&*labels.label(&second, Some("a"), true, at(0)), "a");
+        assert_eq!(&*labels.label(&third, Some("a"), true, at(0)), OTHER);
+    }
+
+    #[test]
+    fn a_model_gives_its_slot_back_after_a_day() {
+        let mut labels = ModelLabels::new(1);
+        let workload: Arc<str> = "w".into();
+        labels.label(&workload, Some("a"), true, at(0));
+        labels.label(&workload, Some("a"), true, at(20));
+        // Asking for it does not keep it.
+        labels.label(&workload, Some("a"), false, at(40));
+        assert_eq!(labels.expire(at(43)), []);
+        assert_eq!(labels.expire(at(44)), [(workload.clone(), "a".into())]);
+        assert_eq!(&*labels.label(&workload, Some("b"), true, at(44)), "b");
+    }
+
+    #[test]
+    fn label_text_is_bounded_in_characters_and_length() {
+        for (text, expected) in [
+            ("prod/qwen", "prod/qwen"),
+            ("vllm@a.service", "vllm@a.service"),
+            ("a b\"c\\d\n{é}", "a_b_c_d____"),
+            ("", UNKNOWN),
+        ] {
+            assert_eq!(label_text(text), expected, "{text}");
+            assert!(is_label(&label_text(text)));
+        }
+        let long =
+            ["x".repeat(200) + "1", "x".repeat(200) + "2", "é".repeat(200)].map(|text| label_text(&text));
+        assert!(long.iter().all(|label| label.len() == LABEL_BYTES_MAX && is_label(label)));
+        assert_ne!(long[0], long[1]);
+    }
+
+    /// Base, door, what runs, the label.
+    type Row<'a> = (&'a str, Option<&'a str>, &'a [&'a str], Option<&'a str>);
+
+    fn check(slots: usize, rows: &[Row<'_>]) {
+        let mut labels = WorkloadLabels::new(slots);
+        for (base, door, up, expected) in rows {
+            let found = labels.label(base, *door, |label| up.contains(&label));
+            assert_eq!(found.as_deref(), *expected, "{base} {door:?}");
+        }
+    }
+
+    #[test]
+    fn servers_of_one_base_are_told_apart_by_their_door() {
+        let up: &[&str] = &["b", "b-2", "b-uds-x"];
+        check(
+            8,
+            &[
+                ("b", Some("1"), up, Some("b")),
+                ("b", Some("2"), up, Some("b-2")),
+                ("b", Some("uds-x"), up, Some("b-uds-x")),
+                ("b", Some("2"), &[], Some("b-2")),
+                ("b", Some("1"), &[], Some("b")),
+                ("b", None, up, Some("b")),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_label_made_of_other_parts_is_not_shared_by_chance() {
+        let up: &[&str] = &["b-2", "b"];
+        check(8, &[("b-2", Some("9"), up, Some("b-2")), ("b", Some("1"), up, Some("b"))]);
+    }
+
+    #[test]
+    fn a_server_that_moves_keeps_its_label() {
+        check(
+            8,
+            &[
+                ("b", Some("1"), &[], Some("b")),
+                ("b", Some("2"), &[], Some("b")),
+                ("b", Some("1"), &["b"], Some("b-1")),
+            ],
+        );
+    }
+
+    #[test]
+    fn workloads_beyond_the_slots_have_no_label() {
+        check(1, &[("a", None, &[], Some("a")), ("b", None, &[], None), ("a", None, &[], Some("a"))]);
+        let mut labels = WorkloadLabels::new(1);
+        labels.label("a", None, |_| true);
+        labels.release("a");
+        assert_eq!(labels.label("b", None, |_| true).as_deref(), Some("b"));
+    }
+}

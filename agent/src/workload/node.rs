@@ -246,3 +246,67 @@ fn unix_listener(line: &str) -> Option<(u64, String)> {
 fn socket_inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake_proc::{Fake, FakeProc};
+    use super::*;
+
+    #[test]
+    fn a_stat_with_parentheses_in_its_name_is_read() {
+        let proc = FakeProc::new();
+        proc.run(Fake { tgid: 7, parent: 3, began: 12_345, ..Fake::default() });
+        let node = Node::new(proc.roots());
+        assert_eq!(node.birth(7), Some(Birth { parent: 3, began: 12_345, zombie: false }));
+        assert_eq!(node.birth(8), None);
+        assert_eq!(node.tgids().unwrap(), [1, 7]);
+    }
+
+    #[test]
+    fn listeners_are_those_the_process_has_open() {
+        let proc = FakeProc::new();
+        proc.run(Fake { tgid: 7, ..Fake::default() });
+        proc.run(Fake { tgid: 8, ..Fake::default() });
+        proc.listen(7, 8000);
+        proc.listen(8, 9000);
+        proc.listen_unix(7, "/run/a.sock");
+        let node = Node::new(proc.roots());
+        let table = node.listen_table(7);
+        assert!(table.has_port(8000) && table.has_port(9000) && !table.has_port(1));
+        let found = node.listeners(7, &table);
+        assert_eq!(Vec::from_iter(found.ports), [8000]);
+        assert_eq!(Vec::from_iter(found.paths), ["/run/a.sock"]);
+    }
+
+    #[test]
+    fn lines_of_the_socket_tables() {
+        let v6 = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 31415 1 0000000000000000 100 0 0 10 0";
+        assert_eq!(tcp_listener(v6), Some((31_415, 8080)));
+        let connected = "   0: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 1 1 0";
+        assert_eq!(tcp_listener(connected), None);
+        let named = "00000000feddc999: 00000002 00000000 00010000 0001 01 20528 /tmp/a";
+        assert_eq!(unix_listener(named), Some((20_528, "/tmp/a".into())));
+        assert_eq!(unix_listener("00000000feddc999: 00000003 00000000 00000000 0001 03 20529 /tmp/a"), None);
+        for odd in ["", "sl local_address", "Num RefCount", "0: 1 2 0A", "0: x:y z 0A 1 2 3 4 5 notanumber"] {
+            assert_eq!((tcp_listener(odd), unix_listener(odd)), (None, None), "{odd}");
+        }
+    }
+
+    #[test]
+    fn this_very_process_is_read() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let node = Node::new(Roots::default());
+        let own = std::process::id();
+        assert!(node.listeners(own, &node.listen_table(own)).ports.contains(&port));
+        let birth = node.birth(own).unwrap();
+        assert_eq!(birth.parent, std::os::unix::process::parent_id());
+        assert!(BootTime::now().since(node.moment(birth.began)) < std::time::Duration::from_secs(3600));
+        assert!(!node.command(own).unwrap().is_empty());
+        let (send, receive) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || receive.recv());
+        assert!(node.has_other_thread(own));
+        drop(send);
+        assert!(other.join().unwrap().is_err());
+    }
+}

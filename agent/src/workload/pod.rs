@@ -81,3 +81,72 @@ fn is_hash(text: &str) -> bool {
 fn is_cron(text: &str) -> bool {
     text.len() == CRON_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake_proc::{Fake, FakeProc};
+    use super::*;
+
+    fn check(pod: &str, expected: &str) {
+        assert_eq!(owner(pod), expected, "{pod}");
+    }
+
+    #[test]
+    fn what_differs_in_every_copy_is_taken_off() {
+        check("vllm-qwen-7d9c8b5f6d-x2x9z", "vllm-qwen");
+        check("llama-3-55b8c7d9f4-bcdfg", "llama-3");
+        check("vllm-x2x9z", "vllm");
+        check("app-vllm-x2x9z", "app-vllm");
+        check("llama-3-x2x9z", "llama-3");
+        check("eval-28391040-x2x9z", "eval");
+        check("vllm-0", "vllm");
+        check("llama-3-12", "llama-3");
+    }
+
+    #[test]
+    fn what_a_person_chose_stays() {
+        for name in [
+            "vllm",
+            "vllm-server",
+            "qwen-llama",
+            "my-model",
+            "server-01",
+            "gpu-20240101",
+            "-0",
+            "-",
+            "",
+            "-x2x9z",
+        ] {
+            check(name, name);
+        }
+    }
+
+    fn pod(prepare: impl Fn(&FakeProc)) -> (Option<String>, Option<String>) {
+        let proc = FakeProc::new();
+        proc.run(Fake::default());
+        proc.set_pod(100, "prod", "chat-7d9c8b5f6d-x2x9z");
+        prepare(&proc);
+        let Pod { namespace, name } = Pod::of(&Node::new(proc.roots()), 100);
+        (namespace, name)
+    }
+
+    #[test]
+    fn namespace_and_name_come_from_inside_the_container() {
+        let (namespace, name) = pod(|_| {});
+        assert_eq!((namespace.as_deref(), name.as_deref()), (Some("prod"), Some("chat-7d9c8b5f6d-x2x9z")));
+    }
+
+    #[test]
+    fn on_the_nodes_network_the_host_name_is_not_the_pods() {
+        assert_eq!(pod(|proc| proc.set_net(100, 4_026_531_840)), (Some("prod".into()), None));
+    }
+
+    #[test]
+    fn without_the_variable_the_containers_own_host_name_serves() {
+        let name = pod(|proc| {
+            proc.write(100, "environ", "HOSTNAMES=x\0PATH=/bin\0");
+            proc.write(100, "root/etc/hostname", "chat-0\n");
+        });
+        assert_eq!(name.1.as_deref(), Some("chat-0"));
+    }
+}

@@ -234,3 +234,134 @@ fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
 fn base_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(line: &str) -> Vec<String> {
+        arguments(line.replace(' ', "\0").as_bytes())
+    }
+
+    fn check(line: &str, expected: Option<(ServerKind, Option<u16>)>) {
+        let found = recognise(&split(line)).map(|command| (command.kind, command.port));
+        assert_eq!(found, expected, "{line}");
+        assert!(expected.is_none() || may_be_server(line.as_bytes()), "the first look misses {line}");
+    }
+
+    #[test]
+    fn servers_are_known_by_the_program_that_runs() {
+        use ServerKind::{LlamaCpp, RhelAi, Sglang, Vllm};
+        for (line, kind, port) in [
+            ("vllm serve m", Vllm, None),
+            ("/opt/venv/bin/python /opt/venv/bin/vllm serve m --port 8123", Vllm, Some(8123)),
+            ("python3.12 -u -X dev -W ignore /usr/local/bin/vllm serve m --port=81", Vllm, Some(81)),
+            ("vllm serve m --port 1 --port 2", Vllm, Some(2)),
+            ("vllm serve m --port", Vllm, None),
+            ("vllm serve m --port 99999", Vllm, None),
+            ("python3 -m vllm.entrypoints.openai.api_server --model m --port 9", Vllm, Some(9)),
+            ("python3 -Im vllm.entrypoints.api_server", Vllm, None),
+            ("python -m vllm.entrypoints.cli.main serve m", Vllm, None),
+            ("python /src/vllm/entrypoints/openai/api_server.py --port 9", Vllm, Some(9)),
+            ("python -m sglang.launch_server --model-path m", Sglang, None),
+            ("python3 /usr/bin/sglang serve m --port 7", Sglang, Some(7)),
+            ("/app/llama-server -m m.gguf --port 8081", LlamaCpp, Some(8081)),
+            ("python3 /usr/bin/ilab model serve", RhelAi, None),
+            ("ilab --config c.yaml -v model serve --model-path m", RhelAi, None),
+            ("ilab serve", RhelAi, None),
+        ] {
+            check(line, Some((kind, port)));
+        }
+    }
+
+    #[test]
+    fn words_on_a_line_are_no_server() {
+        for line in [
+            "",
+            "sh -c vllm serve m",
+            "bash /usr/bin/ilab model serve",
+            "sudo -u llm vllm serve m",
+            "numactl -N 0 vllm serve m",
+            "grep vllm serve",
+            "tail -f vllm serve.log",
+            "vim vllm",
+            "podman run --rm image vllm serve m",
+            "uv run vllm serve m",
+            "/usr/bin/env python vllm serve m",
+            "python -c from_multiprocessing.spawn vllm serve",
+            "python",
+            "python -X",
+            "python3 bench.py vllm serve",
+            "python -m pytest vllm serve",
+            "python -m vllm.entrypoints.openai.run_batch",
+            "python -m vllm.entrypoints.cli.main bench",
+            "vllm bench serve",
+            "vllm --version",
+            "vllm chat serve",
+            "vllm-server serve",
+            "ilab model train",
+            "ilab data generate serve",
+            "llama-cli -m m.gguf",
+            "VLLM::EngineCore",
+        ] {
+            check(line, None);
+        }
+    }
+
+    #[test]
+    fn other_options_of_a_server() {
+        let command = recognise(&split("vllm serve m --uds=/run/v.sock --config c.yaml")).unwrap();
+        assert_eq!(
+            (command.uds.as_deref(), command.config.as_deref()),
+            (Some("/run/v.sock"), Some("c.yaml"))
+        );
+        assert_eq!(port(&split("my-server --port 12")), Some(12));
+        assert_eq!(port(&split("my-server --portal 12")), None);
+    }
+
+    #[test]
+    fn roles_are_read_from_titles() {
+        use Role::{Api, Engine, Worker};
+        for (line, expected) in [
+            ("VLLM::EngineCore", Some(Engine)),
+            ("VLLM::EngineCore_DP0", Some(Engine)),
+            ("VLLM::APIServer_0", Some(Api)),
+            ("VLLM::Worker", Some(Worker)),
+            ("VLLM::Worker_PP0_TP1", Some(Worker)),
+            ("VLLM::DPCoordinator", None),
+            ("vllm-rs", Some(Api)),
+            ("/opt/bin/vllm-rs --listen-fd 4", Some(Api)),
+            ("vllm serve m", Some(Api)),
+            ("sglang::scheduler_TP0", Some(Engine)),
+            ("sglang::detokenizer", None),
+            ("ray::RayWorkerWrapper.execute_method", Some(Worker)),
+            ("python -B -c from_multiprocessing.resource_tracker_import_main;main(32)", None),
+            ("ptxas", None),
+            ("", None),
+        ] {
+            assert_eq!(role(&split(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_title_ends_where_its_padding_begins() {
+        assert_eq!(arguments(b"VLLM::Worker\0\0\0\0"), ["VLLM::Worker"]);
+        assert_eq!(arguments(b"a\0\0b\0"), ["a", "", "b"]);
+        assert_eq!(arguments(b"\0\0"), [""; 0]);
+        assert_eq!(arguments(b"\xff\0"), ["\u{fffd}"]);
+    }
+
+    #[test]
+    fn carriers_are_known_by_their_own_name() {
+        for (line, expected) in [
+            ("/bin/sh -c x", true),
+            ("-bash", true),
+            ("/usr/bin/sudo x", true),
+            ("shell", false),
+            ("python x", false),
+            ("", true),
+        ] {
+            assert_eq!(is_carrier(&split(line)), expected, "{line}");
+        }
+    }
+}

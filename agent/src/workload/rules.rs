@@ -147,6 +147,12 @@ impl Rules {
         Ok(Self { rules: rules.collect::<Result<_>>()? })
     }
 
+    /// There are no rules but the built-in ones.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether a process with this command line is worth a closer look.
     #[must_use]
     pub fn may_match(&self, command: &[u8]) -> bool {
@@ -300,4 +306,139 @@ fn port_in_yaml(text: &str) -> Option<u16> {
         let value = line.strip_prefix("port:")?.split('#').next()?;
         value.trim().trim_matches(['"', '\'']).parse().ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake_proc::{Fake, FakeProc};
+    use super::*;
+
+    fn rules(text: &str) -> Result<Rules> {
+        let rule: Rule = toml::from_str(text)?;
+        Rules::new(&[rule])
+    }
+
+    /// What `rule` says of a process: `NAME KIND PORT`, `if PORT`, `no`.
+    fn judge(rule: &str, command: &str, cgroup: &str) -> String {
+        let proc = FakeProc::new();
+        proc.run(Fake { command, cgroup, ..Fake::default() });
+        proc.write(100, "root/etc/serve.yaml", "model: m\nport: 9005 # here\n");
+        let node = Node::new(proc.roots());
+        let command = node.command(100).unwrap();
+        let rules = if rule.is_empty() { Rules::new(&[]) } else { rules(rule) }.unwrap();
+        if !rules.may_match(&command) {
+            return "no".into();
+        }
+        match rules.judge(&Candidate::new(&node, 100, &command)) {
+            Verdict::Server(server) => {
+                let port = server.port.map_or("-".into(), |port| port.to_string());
+                format!("{} {} {port}", server.name.unwrap_or("-".into()), server.kind.label())
+            }
+            Verdict::IfListening(port, server) => format!("if {port} {}", server.kind.label()),
+            Verdict::No => "no".into(),
+        }
+    }
+
+    fn check(rule: &str, command: &str, expected: &str) {
+        assert_eq!(judge(rule, command, "0::/system.slice/chat.service"), expected, "{rule} on {command}");
+    }
+
+    #[test]
+    fn built_in_rules_know_port_and_unit() {
+        check("", "vllm serve m", "- vllm 8000");
+        check("", "vllm serve m --port 9", "- vllm 9");
+        check("", "vllm serve m --uds /run/x.sock", "- vllm -");
+        check("", "vllm serve m --config /etc/serve.yaml", "- vllm 9005");
+        check("", "vllm serve m --config /etc/none.yaml", "- vllm 8000");
+        check("", "vllm serve m --config /etc/serve.yaml --port 9", "- vllm 9");
+        check("", "python -m sglang.launch_server", "- sglang 30000");
+        check("", "llama-server", "- llama_cpp 8080");
+        check("", "ilab model serve", "- rhel_ai 8000");
+        check("", "nginx", "no");
+        let quadlet = "0::/system.slice/rhaiis.service/libpod-payload-x";
+        assert_eq!(judge("", "python3 -m vllm.entrypoints.openai.api_server", quadlet), "- rhel_ai 8000");
+        assert_eq!(judge("kind = 'vllm'\nname = 'x'", "vllm serve m", quadlet), "x vllm 8000");
+    }
+
+    #[test]
+    fn all_fields_of_a_rule_must_match() {
+        let all = "name = 'x'\ncommand_regex = 'serve .*-a'\nport = 9\ncgroup = 'system.slice'\nunit = 'chat'\nkind = 'vllm'";
+        check(all, "vllm serve m -a --port 9", "x vllm 9");
+        // The built-in rule is what remains.
+        check(all, "vllm serve m --port 9", "- vllm 9");
+        check(all, "vllm serve m -a --port 8", "- vllm 8");
+        check(&all.replace("system.slice", "user.slice"), "vllm serve m -a --port 9", "- vllm 9");
+        check(&all.replace("'chat'", "'chat.service'"), "vllm serve m -a --port 9", "x vllm 9");
+        check(&all.replace("'chat'", "'cha'"), "vllm serve m -a --port 9", "- vllm 9");
+        check(&all.replace("'vllm'", "'sglang'"), "vllm serve m -a --port 9", "- vllm 9");
+    }
+
+    #[test]
+    fn a_rule_makes_a_server_of_any_program() {
+        check("name = 'x'\ncommand_regex = 'app[.]py'", "python app.py --port 77", "x openai 77");
+        check("name = 'x'\ncommand_regex = 'app[.]py'\nkind = 'sglang'", "python app.py", "x sglang -");
+        check("name = 'x'\nunit = 'chat.service'", "/usr/bin/tgi", "x openai -");
+        check("unit = 'chat.service'", "/usr/bin/tgi", "- openai -");
+        check("name = 'x'\ncommand_regex = 'app[.]py'", "grep app.py", "no");
+        check("name = 'x'\ncommand_regex = 'app[.]py'", "sh -c python app.py", "no");
+        check("name = 'x'\nunit = 'chat.service'", "/usr/bin/conmon", "no");
+    }
+
+    #[test]
+    fn a_port_is_known_by_the_command_or_by_listening() {
+        check("name = 'x'\nport = 8000", "vllm serve m", "x vllm 8000");
+        check("name = 'x'\nport = 8001", "vllm serve m", "- vllm 8000");
+        check("name = 'x'\nport = 8000", "vllm serve m --uds /run/x.sock", "- vllm -");
+        check("name = 'x'\nport = 77", "python app.py --port 77", "x openai 77");
+        check("name = 'x'\nport = 77", "python app.py --port 78", "if 77 openai");
+        check("name = 'x'\nport = 77\ncommand_regex = 'app'", "nginx", "no");
+    }
+
+    #[test]
+    fn a_kind_alone_matches_the_built_in_commands_of_that_kind() {
+        check("name = 'x'\nkind = 'vllm'", "vllm serve m", "x vllm 8000");
+        check("name = 'x'\nkind = 'vllm'", "llama-server", "- llama_cpp 8080");
+        check("name = 'x'\nkind = 'vllm'", "nginx", "no");
+    }
+
+    #[test]
+    fn rules_that_cannot_be_meant_are_refused() {
+        for (text, expected) in [
+            ("name = 'x'", "matches every process"),
+            ("kind = 'openai'", "matches every process"),
+            ("name = 'x'\ncgroup = ''", "empty text"),
+            ("name = 'x'\nport = 0", "port 0"),
+            ("name = 'a b'\nport = 1", "is no label"),
+            ("name = 'x'\ncommand_regex = '('", "compile its command_regex"),
+            ("name = 'x'\ncommand_regex = '(a{1000}){1000}'", "compile its command_regex"),
+            ("name = 'x'\nports = 1", "unknown field"),
+            ("port = 70000", "u16"),
+            ("kind = 'nim'", "unknown variant"),
+        ] {
+            let error = format!("{:#}", rules(text).unwrap_err());
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        assert!(Rules::new(&vec![Rule { port: Some(1), ..Rule::default() }; RULES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn settings_have_defaults_and_refuse_unknown_keys() {
+        let settings: Settings = toml::from_str("forget_after = '2h'").unwrap();
+        assert_eq!((settings.workloads_max, settings.forget_after), (8, Duration::from_secs(7200)));
+        assert!(toml::from_str::<Settings>("forget_after = 'soon'").is_err());
+        assert!(toml::from_str::<Settings>("forget = '2h'").is_err());
+    }
+
+    #[test]
+    fn a_port_in_yaml_is_the_top_level_one() {
+        for (text, expected) in [
+            ("port: 1", Some(1)),
+            ("a: b\nport:  '2'  # two", Some(2)),
+            ("metrics:\n  port: 3", None),
+            ("portal: 4", None),
+            ("port: many", None),
+        ] {
+            assert_eq!(port_in_yaml(text), expected, "{text}");
+        }
+    }
 }
