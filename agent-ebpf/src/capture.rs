@@ -10,7 +10,8 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use inferscope_common::socket::{
-    FLAG_NO_BYTES, FLAG_PIECES, HEAD_BYTES_MAX, PIECES_MAX, READ_TAIL_BYTES_MAX, SocketEvent, WRITE_TAIL_BYTES_MAX,
+    FLAG_NO_BYTES, FLAG_PIECES, HEAD_BYTES_MAX, PIECES_MAX, READ_TAIL_BYTES_MAX, SocketEvent,
+    WRITE_TAIL_BYTES_MAX,
 };
 
 use crate::emit;
@@ -122,7 +123,8 @@ pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, tail_max: u32) ->
             let tail = base + (moved - tail_len) as u64;
             // SAFETY: the head goes to the first part of the payload, the tail to the second.
             let head_failed = unsafe { copy_part(scratch, 0, base, head_len) };
-            let tail_failed = if tail_len > 0 { unsafe { copy_part(scratch, PART as u32, tail, tail_len) } } else { 0 };
+            let tail_failed =
+                if tail_len > 0 { unsafe { copy_part(scratch, PART as u32, tail, tail_len) } } else { 0 };
             (head_failed | tail_failed == 0, len)
         }
         Buffer::Pieces { count, .. } => {

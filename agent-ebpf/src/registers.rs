@@ -72,7 +72,9 @@ pub fn buffer() -> Buffer {
         )
     };
     match number {
-        arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => Buffer::Single { base: second, len: third },
+        arch::READ | arch::WRITE | arch::SENDTO | arch::RECVFROM => {
+            Buffer::Single { base: second, len: third }
+        }
         arch::READV | arch::WRITEV => Buffer::Pieces { pieces: second, count: third },
         arch::SENDMSG | arch::RECVMSG => message(second),
         _ => Buffer::Unknown,

@@ -198,7 +198,9 @@ impl Pipeline {
         let known = self.workloads.find(event.tgid);
         match ProcessKind::try_from(event.kind) {
             // The kernel has set the bit; setting it again restores one that a neighbour's change took.
-            Ok(ProcessKind::Fork) if known.is_some() => self.account.note(self.probe.tables.set_watched(event.tgid, true)),
+            Ok(ProcessKind::Fork) if known.is_some() => {
+                self.account.note(self.probe.tables.set_watched(event.tgid, true))
+            }
             Ok(ProcessKind::Exit) if known.is_none() => self.exited.push((event.tgid, now)),
             _ => {}
         }

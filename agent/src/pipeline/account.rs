@@ -57,7 +57,13 @@ impl Account {
     }
 
     /// Hands all counts to health.
-    pub(super) fn publish(&mut self, health: &Health, probe: &Probe, connections: &Connections, models: &ModelLabels) {
+    pub(super) fn publish(
+        &mut self,
+        health: &Health,
+        probe: &Probe,
+        connections: &Connections,
+        models: &ModelLabels,
+    ) {
         self.publish_kernel(health, probe);
         health.set_events("socket_taken", self.socket_events);
         health.set_lost("socket_ring", "undecodable", probe.rings.undecodable());
@@ -131,7 +137,7 @@ pub(super) fn workload_settings(config: &Config) -> rules::Settings {
 
 fn rule(rule: &WorkloadRule) -> rules::Rule {
     rules::Rule {
-        name: Some(rule.name.clone()),
+        name: rule.name.clone(),
         command_regex: rule.command_regex.clone(),
         port: rule.port,
         cgroup: rule.cgroup.clone(),

@@ -93,7 +93,12 @@ pub fn attach_all(ebpf: &mut Ebpf, types: &KernelTypes, btf: &Btf) -> Vec<Hook> 
             match &result {
                 Ok(()) => debug!(program = plan.program, hook = plan.hook, "attached"),
                 Err(error) => {
-                    warn!(program = plan.program, hook = plan.hook, "not attached, {}: {error:#}", plan.without);
+                    warn!(
+                        program = plan.program,
+                        hook = plan.hook,
+                        "not attached, {}: {error:#}",
+                        plan.without
+                    );
                 }
             }
             Hook { plan, absent: result.err().map(|error| format!("{error:#}")) }

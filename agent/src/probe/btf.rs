@@ -43,7 +43,8 @@ impl KernelTypes {
     /// # Errors
     /// The file is not there (a kernel without `CONFIG_DEBUG_INFO_BTF`) or is no BTF.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("read kernel types from {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("read kernel types from {}", path.display()))?;
         Self::parse(bytes).with_context(|| format!("parse kernel types of {}", path.display()))
     }
 
@@ -185,7 +186,8 @@ mod tests {
         assert!(!types.has_tracepoint("no_such_tracepoint"));
         assert_eq!(types.offset("sock", "__sk_common.skc_family").unwrap(), 16);
         assert_eq!(types.offset("sock", "__sk_common.skc_num").unwrap(), 14);
-        let (pid, tgid) = (types.offset("task_struct", "pid").unwrap(), types.offset("task_struct", "tgid").unwrap());
+        let (pid, tgid) =
+            (types.offset("task_struct", "pid").unwrap(), types.offset("task_struct", "tgid").unwrap());
         assert_eq!(tgid, pid + 4);
         assert!(types.offset("sock", "no_such_member").is_err());
     }

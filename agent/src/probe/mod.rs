@@ -78,7 +78,12 @@ fn refuse_blindness(hooks: &[Hook]) -> Result<()> {
     for hook in hooks.iter().filter(|hook| hook.plan.required) {
         if let Some(reason) = &hook.absent {
             let Hook { plan, .. } = hook;
-            bail!("cannot attach {} to {}, without which {}: {reason}", plan.program, plan.hook, plan.without);
+            bail!(
+                "cannot attach {} to {}, without which {}: {reason}",
+                plan.program,
+                plan.hook,
+                plan.without
+            );
         }
     }
     Ok(())
