@@ -232,9 +232,10 @@ impl Workloads {
 
     /// The workload that `tgid` belongs to, and its role there. Asked for every socket event.
     pub fn find(&mut self, tgid: u32) -> Option<(Arc<Workload>, Option<Role>)> {
-        if !self.processes.contains_key(&tgid) {
-            self.resolve(tgid)?;
+        if let Some(process) = self.processes.get(&tgid) {
+            return Some((process.workload.clone(), process.role));
         }
+        self.resolve(tgid)?;
         let process = self.processes.get(&tgid)?;
         Some((process.workload.clone(), process.role))
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use procfs::process::Stat;
 use procfs::{FromRead as _, ProcessCGroups};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::cgroup::Place;
 use crate::clock::BootTime;
@@ -178,8 +179,8 @@ impl Node {
     /// Namespace of the pod that `tgid` runs in, from its service account.
     #[must_use]
     pub fn namespace(&self, tgid: u32) -> Option<String> {
-        let path = self.path(tgid, "root/var/run/secrets/kubernetes.io/serviceaccount/namespace");
-        first_line(&read_bounded(&path, SMALL_BYTES_MAX)?)
+        let path = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+        first_line(self.file_of(tgid, path)?.as_bytes())
     }
 
     /// Host name inside the container of `tgid`: its pod's name, unless the pod uses the node's network.
@@ -188,19 +189,29 @@ impl Node {
     pub fn host_name(&self, tgid: u32) -> Option<String> {
         let environ = read_bounded(&self.path(tgid, "environ"), ENVIRON_BYTES_MAX).unwrap_or_default();
         let variable = environ.split(|&byte| byte == 0).find_map(|text| text.strip_prefix(b"HOSTNAME="));
-        variable
-            .and_then(first_line)
-            .or_else(|| first_line(&read_bounded(&self.path(tgid, "root/etc/hostname"), SMALL_BYTES_MAX)?))
+        variable.and_then(first_line).or_else(|| first_line(self.file_of(tgid, "/etc/hostname")?.as_bytes()))
     }
 
     /// A small file that `tgid` knows by `path`.
+    ///
+    /// A link inside a container (`/var/run` to `/run`) is followed there: by the usual means it would lead
+    /// to the agent's own files. What is no plain file is not opened for long: a pipe would hold the agent.
     #[must_use]
     pub fn file_of(&self, tgid: u32, path: &str) -> Option<String> {
-        let within = match path.strip_prefix('/') {
-            Some(absolute) => self.path(tgid, "root").join(absolute),
-            None => self.path(tgid, "cwd").join(path),
+        let (folder, within) = match path.starts_with('/') {
+            true => ("root", ResolveFlags::IN_ROOT),
+            false => ("cwd", ResolveFlags::BENEATH),
         };
-        String::from_utf8(read_bounded(&within, SMALL_BYTES_MAX)?).ok()
+        let folder = fs::File::open(self.path(tgid, folder)).ok()?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let within = within | ResolveFlags::NO_MAGICLINKS;
+        let file = fs::File::from(openat2(folder, path, flags, Mode::empty(), within).ok()?);
+        if !file.metadata().ok()?.is_file() {
+            return None;
+        }
+        let mut text = String::new();
+        file.take(SMALL_BYTES_MAX).read_to_string(&mut text).ok()?;
+        Some(text)
     }
 
     fn path(&self, tgid: u32, name: &str) -> PathBuf {
@@ -290,6 +301,44 @@ mod tests {
         for odd in ["", "sl local_address", "Num RefCount", "0: 1 2 0A", "0: x:y z 0A 1 2 3 4 5 notanumber"] {
             assert_eq!((tcp_listener(odd), unix_listener(odd)), (None, None), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_link_in_a_container_leads_into_the_container() {
+        let proc = FakeProc::new();
+        proc.run(Fake { tgid: 7, ..Fake::default() });
+        let root = proc.roots().proc.join("7/root");
+        fs::create_dir_all(root.join("var")).unwrap();
+        std::os::unix::fs::symlink("/run", root.join("var/run")).unwrap();
+        fs::create_dir_all(root.join("run/secrets/kubernetes.io/serviceaccount")).unwrap();
+        fs::write(root.join("run/secrets/kubernetes.io/serviceaccount/namespace"), "prod").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", root.join("etc/hostname")).unwrap();
+        let node = Node::new(proc.roots());
+        assert_eq!(node.namespace(7).as_deref(), Some("prod"));
+        assert_eq!(node.host_name(7), None, "the node's own file is out of reach");
+    }
+
+    #[test]
+    fn a_relative_file_is_that_of_the_process() {
+        let proc = FakeProc::new();
+        proc.run(Fake { tgid: 7, ..Fake::default() });
+        let folder = proc.roots().proc.join("7");
+        fs::create_dir(folder.join("cwd")).unwrap();
+        fs::write(folder.join("cwd/a.yaml"), "port: 1").unwrap();
+        let node = Node::new(proc.roots());
+        assert_eq!(node.file_of(7, "a.yaml").as_deref(), Some("port: 1"));
+        assert_eq!(node.file_of(7, "../cmdline"), None);
+        assert_eq!(node.file_of(7, "/"), None, "a folder is no file");
+    }
+
+    #[test]
+    fn a_pipe_does_not_hold_the_agent() {
+        let proc = FakeProc::new();
+        proc.run(Fake { tgid: 7, ..Fake::default() });
+        let root = fs::File::open(proc.roots().proc.join("7/root")).unwrap();
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(root, "pipe", rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(Node::new(proc.roots()).file_of(7, "/pipe"), None);
     }
 
     #[test]

@@ -164,11 +164,13 @@ impl Workloads {
         }
     }
 
-    fn listeners_of(&self, start: u64, tables: &mut Tables) -> Listeners {
+    fn listeners_of(&mut self, id: u64, tables: &mut Tables) -> Listeners {
         let mut all = Listeners::default();
-        let inner = |role| matches!(role, Some(Role::Engine | Role::Worker));
-        for (&tgid, _) in self.processes.iter().filter(|(_, of)| of.start == start && !inner(of.role)) {
+        let Some(start) = self.starts.get(&id) else { return all };
+        let outer = |process: &Process| !matches!(process.role, Some(Role::Engine | Role::Worker));
+        for (&tgid, process) in self.processes.iter_mut().filter(|(_, of)| of.start == id && outer(of)) {
             let found = tables.listeners(&self.node, tgid);
+            process.role = process.role.or_else(|| start.role_by_listening(&found));
             all.ports.extend(found.ports);
             all.paths.extend(found.paths);
         }

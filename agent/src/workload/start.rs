@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Workload;
 use super::cgroup::Place;
 use super::node::Listeners;
 use super::pod::{self, Pod};
 use super::rules::Server;
+use super::{Role, ServerKind, Workload};
 use crate::clock::BootTime;
 
 /// TCP ports of one server that are watched.
@@ -72,6 +72,14 @@ impl Start {
         }
         self.seen_quiet |= !serves;
         self.due = false;
+    }
+
+    /// The role of a child of it that has no title. A server that a rule names forks workers which hold its
+    /// listener; the built-in ones say what their children are, and not all that hold it serve.
+    #[must_use]
+    pub fn role_by_listening(&self, found: &Listeners) -> Option<Role> {
+        let serves = self.server.kind == ServerKind::OpenAi && self.is_served_by(&found.ports);
+        serves.then_some(Role::Api)
     }
 
     fn is_served_by(&self, ports: &BTreeSet<u16>) -> bool {

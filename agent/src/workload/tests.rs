@@ -409,6 +409,7 @@ fn a_rule_by_port_waits_until_it_listens() {
     changes.watch.sort_unstable();
     assert_eq!((changes.watch, changes.listen_ports), (vec![100, 101], vec![9100]));
     assert_eq!(changes.appeared[0].kind, ServerKind::OpenAi);
+    assert_eq!(found(&mut workloads, 101), Some(("mine".into(), Some(Role::Api))));
     assert_eq!(labels(&workloads), ["mine"]);
 }
 
