@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod fake_server;
+pub mod harness;
 pub mod oracle;
 pub mod page;
 pub mod socket;

@@ -45,16 +45,24 @@ impl Connection {
         })
     }
 
-    /// Can carry another request.
-    pub(super) fn is_usable(&self) -> bool {
-        let moved = self.sent.bytes.len() + self.received.bytes.len();
-        self.stream.is_some() && moved < TRACK_BYTES_MAX && self.used.elapsed() < IDLE_MAX
+    /// Can carry another request: open, rested not for long, and nothing has come unasked.
+    pub(super) fn is_usable(&mut self) -> bool {
+        let Some(stream) = self.stream.as_ref() else { return false };
+        let nothing = stream.try_read(Calls::RecvSend, &mut self.buffer);
+        if !nothing.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return false;
+        }
+        self.bytes() < TRACK_BYTES_MAX && self.used.elapsed() < IDLE_MAX
     }
 
     /// Closes, and gives what passed.
     pub(super) fn finish(mut self) -> Result<Vec<Exchange>> {
         self.close();
         exchanges(&self.sent, &self.received)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.sent.bytes.len() + self.received.bytes.len()
     }
 
     /// Makes one request, or a pair in one write, and reads the answers.
@@ -200,11 +208,12 @@ impl Connection {
         }
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if let Some(stream) = self.stream.take() {
             self.sent.close(Closed { at: BootTime::now().0, reset: false });
             drop(stream);
         }
+        self.buffer = Vec::new();
     }
 
     fn reset(&mut self) {

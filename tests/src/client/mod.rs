@@ -10,5 +10,5 @@ mod prompt;
 mod run;
 
 pub use plan::{Kind, Leave, Manner, Mix, Planned, SLOW_SUFFIX, Source, planned};
-pub use prompt::{PROMPT_CANARY, Prompt};
+pub use prompt::{HEADER_CANARY, PROMPT_CANARY, Prompt};
 pub use run::{Options, Progress, Report, run};

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::fake_server::Script;
 
-use super::prompt::Prompt;
+use super::prompt::{HEADER_CANARY, Prompt};
 
 /// Requests of one run at most.
 pub const REQUESTS_MAX: usize = 1_000_000;
@@ -209,7 +209,7 @@ impl Planned {
     pub fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
         let body = if self.method == "POST" { self.body.body(self.path) } else { Vec::new() };
         let mut head = format!(
-            "{} {} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {}\r\n",
+            "{} {} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {HEADER_CANARY}\r\nx-request-id: {}\r\n",
             self.method, self.path, self.id
         );
         if let Some(script) = &self.script {

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 /// Part of every prompt, so that a leak is found by searching for it.
 pub const PROMPT_CANARY: &str = "canary-prompt-51c9";
+/// In a header of every request, for the same.
+pub const HEADER_CANARY: &str = "canary-header-d206";
 
 /// What the body of a request says.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,5 +1,6 @@
 //! Makes the planned requests at their times, on as few connections as it takes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ pub struct Progress {
 pub struct Report {
     /// One per request that was sent, in the order of their starts.
     pub exchanges: Vec<Exchange>,
-    /// Planned, but the time was over.
+    /// Planned, but no server saw it: the time was over, or the server had just closed the connection.
     pub unsent: usize,
     /// The server was not there, or what passed is no HTTP.
     pub failures: Vec<String>,
@@ -147,8 +148,8 @@ pub async fn run(options: &Options, progress: impl Fn(Progress)) -> Result<Repor
     while tasks.join_next().await.is_some() {
         progress(Progress { done: shared_done(&tasks, sent), total });
     }
-    report.unsent = total - sent;
     shared.finish(&mut report);
+    report.unsent = total - report.exchanges.len();
     Ok(report)
 }
 
@@ -196,8 +197,13 @@ struct Shared {
     request_time_max: Duration,
     idle: Mutex<Vec<Connection>>,
     found: Mutex<(Vec<Exchange>, Vec<String>)>,
+    /// Connections that are over, read when the load is: reading takes the processor from the load.
+    over: Mutex<Vec<Connection>>,
+    over_bytes: AtomicUsize,
 }
 
+/// Bytes of connections kept to be read at the end.
+const OVER_BYTES_MAX: usize = 512 << 20;
 /// Failures that are told one by one.
 const FAILURES_MAX: usize = 20;
 
@@ -208,6 +214,8 @@ impl Shared {
             request_time_max: options.request_time_max,
             idle: Mutex::default(),
             found: Mutex::default(),
+            over: Mutex::default(),
+            over_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -234,7 +242,7 @@ impl Shared {
 
     fn take_idle(&self) -> Option<Connection> {
         loop {
-            let connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let mut connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             if connection.is_usable() {
                 return Some(connection);
             }
@@ -242,7 +250,17 @@ impl Shared {
         }
     }
 
-    fn retire(&self, connection: Connection) {
+    fn retire(&self, mut connection: Connection) {
+        connection.close();
+        let bytes = connection.bytes();
+        if self.over_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= OVER_BYTES_MAX {
+            self.over.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        } else {
+            self.read(connection);
+        }
+    }
+
+    fn read(&self, connection: Connection) {
         match connection.finish() {
             Ok(found) => self.found.lock().unwrap_or_else(PoisonError::into_inner).0.extend(found),
             Err(error) => self.fail(format!("read what passed: {error:#}")),
@@ -258,8 +276,9 @@ impl Shared {
 
     fn finish(&self, report: &mut Report) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
-        for connection in idle {
-            self.retire(connection);
+        let over = std::mem::take(&mut *self.over.lock().unwrap_or_else(PoisonError::into_inner));
+        for connection in idle.into_iter().chain(over) {
+            self.read(connection);
         }
         let found = &mut *self.found.lock().unwrap_or_else(PoisonError::into_inner);
         report.exchanges = std::mem::take(&mut found.0);

@@ -179,6 +179,7 @@ impl Connection {
             route if route.is_scripted() => script.status,
             _ => 200,
         };
+        let streamed = ask.route.is_streamed() && ask.stream && status < 300;
         self.shared.log.push(Served {
             request_id: request.head.request_id,
             connection: self.number,
@@ -186,8 +187,8 @@ impl Connection {
             path: request.head.path,
             model: ask.model,
             status: (!player.writes.is_empty()).then_some(status),
-            outcome: outcome(ended, status, script.ending),
-            streamed: ask.stream && status < 300,
+            outcome: outcome(ended, status, streamed && script.ending == Ending::ErrorEvent),
+            streamed,
             first_read_ns: request.first_read_ns,
             whole_ns: request.whole_ns,
             ended_ns,
@@ -342,14 +343,14 @@ fn consume(pieces: &mut Vec<Bytes>, mut length: usize) {
     pieces.drain(..gone);
 }
 
-fn outcome(ended: Ended, status: u16, ending: Ending) -> Outcome {
+fn outcome(ended: Ended, status: u16, error_event: bool) -> Outcome {
     match (ended, status) {
         (Ended::ByClient, _) => Outcome::ClientAbort,
         (Ended::ByServer, _) => Outcome::ServerReset,
         (Ended::Complete, 429) => Outcome::Rejected,
         (Ended::Complete, 400..500) => Outcome::ClientError,
         (Ended::Complete, 500..) => Outcome::ServerError,
-        (Ended::Complete, _) if ending == Ending::ErrorEvent => Outcome::ServerError,
+        (Ended::Complete, _) if error_event => Outcome::ServerError,
         (Ended::Complete, _) => Outcome::Ok,
     }
 }

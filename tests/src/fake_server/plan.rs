@@ -60,7 +60,7 @@ pub fn plan(script: &Script, ask: &Ask) -> Plan {
     plan.wait(script.head_after_us);
     if script.status >= 300 {
         whole(&mut plan, script, &error_body(script.status));
-    } else if ask.stream {
+    } else if ask.stream && ask.route.is_streamed() {
         stream(&mut plan, script, events(script, ask));
     } else {
         whole(&mut plan, script, &whole_body(script, ask));
@@ -249,9 +249,12 @@ fn cut_off(plan: &mut Plan, ending: Ending) {
         }
         false
     });
-    plan.steps.truncate(keep.unwrap_or(plan.steps.len()));
-    plan.steps.push(Step::Close { reset });
-    plan.closes = true;
+    // A response that is whole by then stays so.
+    if let Some(keep) = keep {
+        plan.closes = true;
+        plan.steps.truncate(keep);
+        plan.steps.push(Step::Close { reset });
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a request asks for, as far as the answer depends on it.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::transcript::RequestHead;
@@ -36,11 +37,34 @@ impl Route {
         }
     }
 
+    /// May answer with a stream.
+    #[must_use]
+    pub fn is_streamed(self) -> bool {
+        self.is_scripted() && self != Self::Embeddings
+    }
+
     /// Follows a script; the others answer at once.
     #[must_use]
     pub fn is_scripted(self) -> bool {
         matches!(self, Self::Chat | Self::Completions | Self::Responses | Self::Messages | Self::Embeddings)
     }
+}
+
+/// The fields that matter; the prompt, which may be long, is passed over.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    model: Option<String>,
+    stream: bool,
+    stream_options: StreamOptions,
+    logprobs: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StreamOptions {
+    include_usage: bool,
+    continuous_usage_stats: bool,
 }
 
 /// One request.
@@ -64,15 +88,14 @@ impl Ask {
     /// Reads a request; a body that is no JSON asks for nothing special.
     #[must_use]
     pub fn new(head: &RequestHead, body: &[u8], response_number: u64) -> Self {
-        let value: Value = serde_json::from_slice(body).unwrap_or_default();
-        let flag = |value: &Value| value.as_bool().unwrap_or_default();
+        let fields: Fields = serde_json::from_slice(body).unwrap_or_default();
         Self {
             route: Route::of(head),
-            model: value["model"].as_str().unwrap_or("demo").to_owned(),
-            stream: flag(&value["stream"]),
-            usage: flag(&value["stream_options"]["include_usage"]),
-            continuous_usage: flag(&value["stream_options"]["continuous_usage_stats"]),
-            logprobs: flag(&value["logprobs"]) || value["logprobs"].as_u64().is_some(),
+            model: fields.model.unwrap_or_else(|| "demo".to_owned()),
+            stream: fields.stream,
+            usage: fields.stream_options.include_usage,
+            continuous_usage: fields.stream_options.continuous_usage_stats,
+            logprobs: fields.logprobs == Value::Bool(true) || fields.logprobs.is_u64(),
             prompt_tokens: (body.len() as u64 / 4).max(1),
             response_number,
         }

@@ -89,11 +89,26 @@ pub fn exchanges(requests: &Track, responses: &Track) -> Result<Vec<Exchange>> {
     let mut requests_at = 0;
     while let Some(asked) = next_request(requests, requests_at)? {
         requests_at = asked.end;
+        if never_reached(&asked, requests, responses) {
+            break;
+        }
         let answer = next_response(responses, responses_at)?;
         responses_at = answer.as_ref().map_or(responses_at, |answer| answer.end);
         found.push(join(&asked, answer.as_ref(), requests, responses));
     }
     Ok(found)
+}
+
+/// Sent to a server that had closed already: no server ever saw it.
+fn never_reached(asked: &Asked, requests: &Track, responses: &Track) -> bool {
+    let started = requests.time_of(asked.start);
+    started.zip(responses.closed).is_some_and(|(started, closed)| started >= closed.at)
+}
+
+/// The one field of a request that matters; the prompt, which may be long, is passed over.
+#[derive(Deserialize)]
+struct Named {
+    model: Option<String>,
 }
 
 struct Asked {
@@ -111,7 +126,7 @@ fn next_request(track: &Track, start: usize) -> Result<Option<Asked>> {
     let Some(head) = request_head(rest)? else { return Ok(None) };
     let mut reader = BodyReader::new(head.framing, start + head.length);
     reader.advance(&track.bytes).context("read request body")?;
-    let model = whole_meaning(&reader.body.bytes).model;
+    let model = serde_json::from_slice::<Named>(&reader.body.bytes).ok().and_then(|body| body.model);
     Ok(Some(Asked { head, start, end: reader.position, model }))
 }
 
@@ -323,6 +338,13 @@ mod tests {
         check(Some(310), Some(300), Outcome::ServerReset, 300);
         check(None, Some(300), Outcome::ServerReset, 300);
         check(None, None, Outcome::Open, 0);
+    }
+
+    #[test]
+    fn a_request_to_a_closed_server_is_none() {
+        let mut responses = Track::default();
+        responses.closed = Some(Closed { at: 100, reset: false });
+        assert_eq!(exchanges(&asked(), &responses).unwrap(), []);
     }
 
     #[test]
