@@ -7,6 +7,7 @@ use crate::child::{Running, StopRequest};
 use crate::http;
 use crate::place::Place;
 use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,18 @@ use std::time::{Duration, Instant};
 
 /// Loading the kernel programs takes about a second; an emulated machine takes twenty.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Deserialize)]
+struct Workloads {
+    workloads: Vec<Workload>,
+}
+
+#[derive(Deserialize)]
+struct Workload {
+    workload: String,
+    kind: String,
+    up: bool,
+}
 
 pub struct Agent {
     running: Running,
@@ -48,6 +61,16 @@ impl Agent {
         let running = Running::start("the agent", &mut command, &log)?;
         let mut agent = Self { running, address, log };
         Ok(agent.wait_until_ready(stop)?.then_some(agent))
+    }
+
+    /// The inference servers that run on this node, as `name (kind)`.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn workloads_up(&self) -> Result<Vec<String>> {
+        let found: Workloads = http::get_json(self.address, "/api/v1/workloads")?;
+        let up = found.workloads.iter().filter(|workload| workload.up);
+        Ok(up.map(|found| format!("{} ({})", found.workload, found.kind)).collect())
     }
 
     /// # Errors

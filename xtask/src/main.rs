@@ -14,6 +14,7 @@ mod run;
 mod setup;
 mod shell;
 mod test;
+mod vllm;
 
 use clap::{Parser, Subcommand};
 use place::Place;
@@ -37,6 +38,8 @@ enum Verb {
     Run(run::Options),
     /// Format, lints and every test this machine allows: what CI runs
     Test(test::Options),
+    /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
+    Vllm(vllm::Options),
     /// Render the golden files anew
     Golden,
 }
@@ -58,6 +61,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Build(options) => build::run(place, &options),
         Verb::Run(options) => run::run(place, &options),
         Verb::Test(options) => test::run(place, &options),
+        Verb::Vllm(options) => vllm::run(place, &options),
         Verb::Golden => golden::run(place),
     }
 }

@@ -12,13 +12,10 @@ use crate::http;
 use crate::place::Place;
 use crate::setup::{self, Scope};
 use crate::shell;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use live::Live;
-use serde::Deserialize;
-use std::env;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -44,29 +41,15 @@ pub struct Options {
     built: bool,
 }
 
-#[derive(Deserialize)]
-struct Workloads {
-    workloads: Vec<Workload>,
-}
-
-#[derive(Deserialize)]
-struct Workload {
-    workload: String,
-    kind: String,
-    up: bool,
-}
-
 pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
-    if !shell::is_root() && !shell::exists("sudo") {
-        bail!("measuring from the kernel needs root rights, and there is no sudo: run this as root");
-    }
+    shell::expect_root_or_sudo()?;
     if !options.built {
         setup::ensure(place, Scope::Build)?;
         build::agent(place, Profile::Release)?;
         build::test_programs(place, Profile::Release)?;
     }
     if !shell::is_root() {
-        return Err(again_as_root());
+        return Err(shell::again_as_root(&[]));
     }
     let stop = StopRequest::listen()?;
     let Some(mut agent) = Agent::start(place, options.listen, DEMO_RULE, &stop)? else {
@@ -87,17 +70,6 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     Ok(if nothing_in_time { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Takes the place of this process; returns only if it cannot.
-fn again_as_root() -> anyhow::Error {
-    println!("run: the agent needs root rights: going on through sudo");
-    let own = match env::current_exe() {
-        Ok(path) => path,
-        Err(error) => return error.into(),
-    };
-    let error = Command::new("sudo").arg(own).args(env::args_os().skip(1)).arg("--built").exec();
-    anyhow::Error::new(error).context("start sudo")
-}
-
 fn say_where_to_look(agent: &Agent) {
     let address = agent.address;
     println!("run: the agent measures; look at");
@@ -114,11 +86,9 @@ fn say_where_to_look(agent: &Agent) {
 }
 
 fn start_demo_unless_served(place: &Place, options: &Options, agent: &Agent) -> Result<Option<Running>> {
-    let found: Workloads = http::get_json(agent.address, "/api/v1/workloads")?;
-    let served: Vec<_> = found.workloads.iter().filter(|workload| workload.up).collect();
+    let served = agent.workloads_up()?;
     if !served.is_empty() {
-        let names = served.iter().map(|found| format!("{} ({})", found.workload, found.kind));
-        println!("run: inference servers on this node: {}", names.collect::<Vec<_>>().join(", "));
+        println!("run: inference servers on this node: {}", served.join(", "));
         return Ok(None);
     }
     println!(

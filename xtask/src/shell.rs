@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
@@ -90,6 +91,30 @@ pub fn as_root(program: &str, what_for: &str) -> Result<Command> {
     let mut command = Command::new("sudo");
     command.arg(program);
     Ok(command)
+}
+
+/// Goes on as root in the place of this process, with the same arguments, `--built` and this environment; returns
+/// only the error that kept it from doing so.
+pub fn again_as_root(environment: &[(&str, &Path)]) -> anyhow::Error {
+    println!("xtask: the agent needs root rights: going on through sudo");
+    let own = match env::current_exe().context("find the path of this program") {
+        Ok(path) => path,
+        Err(error) => return error,
+    };
+    let mut command = Command::new("sudo");
+    // sudo itself hands hardly any variable on.
+    command.arg("env").args(environment.iter().map(|(name, value)| format!("{name}={}", value.display())));
+    let error = command.arg(own).args(env::args_os().skip(1)).arg("--built").exec();
+    anyhow::Error::new(error).context("start sudo")
+}
+
+/// # Errors
+/// When this user is not root and there is no `sudo`.
+pub fn expect_root_or_sudo() -> Result<()> {
+    if !is_root() && !exists("sudo") {
+        bail!("measuring from the kernel needs root rights, and there is no sudo: run this as root");
+    }
+    Ok(())
 }
 
 pub fn is_root() -> bool {
