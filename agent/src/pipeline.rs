@@ -100,14 +100,14 @@ impl Pipeline {
         let now = BootTime::now();
         let mut registries = Registries::new(config.export.native_histograms);
         let health = Health::new(&mut registries.common);
-        let latency = LatencySignal::new(account::latency_options(config), &mut registries, now);
+        let latency = LatencySignal::new(config.latency(), &mut registries, now);
         let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
         let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
         let mut pipeline = Self {
             probe: Probe::start()?,
-            workloads: Workloads::new(account::workload_settings(config), Roots::default())?,
+            workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
-            connections: Connections::new(account::request_settings(config)),
+            connections: Connections::new(config.request.clone()),
             signals,
             health,
             account: account::Account::default(),
@@ -163,7 +163,7 @@ impl Pipeline {
     fn reload(&mut self, config: &mut Config, reload: impl Fn(&mut Config) -> Result<()>) {
         let applied = reload(config).and_then(|()| {
             self.connections.set_stalled_after(config.request.stalled_after);
-            self.workloads.reload(account::workload_settings(config))
+            self.workloads.reload(config.workloads())
         });
         match applied {
             Ok(()) => info!("configuration read again"),
