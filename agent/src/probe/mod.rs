@@ -79,7 +79,8 @@ fn refuse_blindness(hooks: &[Hook]) -> Result<()> {
         if let Some(reason) = &hook.absent {
             let Hook { plan, .. } = hook;
             bail!(
-                "cannot attach {} to {}, without which {}: {reason}",
+                "cannot attach {} to {}, without which {}: {reason}; `inferscope doctor` says what this kernel \
+                 lacks and what to do",
                 plan.program,
                 plan.hook,
                 plan.without

@@ -8,7 +8,7 @@
 
 pub mod cgroup;
 #[cfg(test)]
-mod fake_proc;
+pub(crate) mod fake_proc;
 mod follow;
 pub mod labels;
 pub mod node;
