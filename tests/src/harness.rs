@@ -135,7 +135,14 @@ impl AgentProcess {
         std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let log = options.folder.join("agent.log");
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let child = Command::new(&options.binary)
+        let mut command = Command::new(&options.binary);
+        // The variables of the tests themselves are no settings, and settings of ours would change the test.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("INFERSCOPE_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(["run", "--config"])
             .arg(&config)
             .stdout(file.try_clone()?)
