@@ -166,10 +166,9 @@ impl Answer {
             Choices, Delta, FinishReason, Id, IncompleteDetails, Item, MetaInfo, Model, Object, RequestId,
             StopReason, Type,
         };
-        let is = |expected: &str| text.decode().is_some_and(|text| text == expected);
         match path {
             [Id] | [RequestId] | [MetaInfo, Id] if self.id.is_none() => {
-                self.id = text.decode().map(Into::into)
+                self.id = text.decode().map(Into::into);
             }
             [Model] if self.model.is_none() => self.model = model_name(text),
             [Choices, Item, FinishReason]
@@ -179,7 +178,7 @@ impl Answer {
             | [MetaInfo, FinishReason, Type] => self.finished(reason(text)),
             [Key::Status] => self.document.status = status(text),
             [IncompleteDetails, Key::Reason] => self.document.reason = Some(reason(text)),
-            [Object | Type] => self.document.error |= is("error"),
+            [Object | Type] => self.document.error |= text.is("error"),
             [Key::Error] => self.document.error = true,
             _ => {}
         }
@@ -314,7 +313,7 @@ mod tests {
     #[test]
     fn chat_deltas_are_content_reasoning_and_tool_calls() {
         let chat = |delta: &str, expected| {
-            check_delta(&format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#), expected)
+            check_delta(&format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#), expected);
         };
         chat(r#"{"content":"a"}"#, true);
         chat(r#"{"reasoning":"a"}"#, true);
@@ -351,7 +350,7 @@ mod tests {
     #[test]
     fn messages_have_text_thinking_and_input_deltas() {
         let message = |delta: &str, expected| {
-            check_delta(&format!(r#"{{"type":"content_block_delta","delta":{delta}}}"#), expected)
+            check_delta(&format!(r#"{{"type":"content_block_delta","delta":{delta}}}"#), expected);
         };
         message(r#"{"type":"text_delta","text":"a"}"#, true);
         message(r#"{"type":"thinking_delta","thinking":"a"}"#, true);

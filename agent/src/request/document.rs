@@ -94,7 +94,7 @@ mod tests {
         let mut facts = Vec::new();
         let mut see = |path: &[Key], token: Token<'_>| {
             let value = match token {
-                Token::Text(text) => text.decode().map_or_else(|| "cut".into(), |text| text.into_owned()),
+                Token::Text(text) => text.decode().map_or_else(|| "cut".into(), std::borrow::Cow::into_owned),
                 Token::Number(digits) => String::from_utf8_lossy(digits).into_owned(),
                 _ => return,
             };

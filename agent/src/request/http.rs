@@ -171,7 +171,7 @@ impl Fields {
             }
             12 if is("content-type") => self.media = media(value),
             16 if is("content-encoding") => {
-                self.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity")
+                self.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity");
             }
             7 if is("upgrade") => self.to_http2 = value.trim_ascii().eq_ignore_ascii_case(b"h2c"),
             12 if is("x-request-id") => self.request_id = identity(value),

@@ -156,13 +156,17 @@ impl Connection {
             outlet.counts.failure(ParseFailure::ContentEncoding);
         }
         let readable = inference && !head.encoded && matches!(head.media, Media::Json | Media::Unsaid);
-        let body = Box::new(RequestBody {
+        let body = RequestBody {
             id,
             body: Body::new(head.framing),
             document: readable.then(Document::new),
             json: head.media == Media::Json,
-        });
-        if head.framing == Framing::Length(0) { self.request_ends(body, outlet) } else { Inbound::Body(body) }
+        };
+        if head.framing == Framing::Length(0) {
+            self.request_ends(body, outlet)
+        } else {
+            Inbound::Body(Box::new(body))
+        }
     }
 
     fn read_body(
@@ -180,7 +184,7 @@ impl Connection {
                 Step::Data(bytes) => self.name_model(request.id, request.feed(bytes), outlet),
                 Step::Hole(_) => self.name_model(request.id, request.hole(), outlet),
                 Step::ChunkEnds => {}
-                Step::Done => return self.request_ends(request, outlet),
+                Step::Done => return self.request_ends(*request, outlet),
                 Step::More => return Inbound::Body(request),
                 Step::BorderMissed => return self.request_lost(&request, piece),
                 Step::Broken => {
@@ -200,7 +204,7 @@ impl Connection {
         Inbound::Seek
     }
 
-    fn request_ends(&mut self, mut request: Box<RequestBody>, outlet: &mut Outlet<'_>) -> Inbound {
+    fn request_ends(&mut self, mut request: RequestBody, outlet: &mut Outlet<'_>) -> Inbound {
         let (ended, model) = request.end();
         if ended == Ended::Broken && request.json {
             outlet.counts.failure(ParseFailure::Json);

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use super::key::Key;
 
@@ -38,6 +38,18 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// It is exactly `expected`, which needs no escapes.
+    pub fn is(&self, expected: &str) -> bool {
+        if self.is_escaped() {
+            return self.decode().is_some_and(|text| text == expected);
+        }
+        self.whole && self.raw == expected.as_bytes()
+    }
+
+    fn is_escaped(&self) -> bool {
+        memchr(b'\\', self.raw).is_some()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
@@ -48,7 +60,7 @@ impl<'a> Text<'a> {
             return None;
         }
         let raw = std::str::from_utf8(self.raw).ok()?;
-        if !raw.contains('\\') {
+        if !self.is_escaped() {
             return Some(Cow::Borrowed(raw));
         }
         serde_json::from_str::<String>(&format!("\"{raw}\"")).ok().map(Cow::Owned)
@@ -275,9 +287,8 @@ impl Scanner {
     fn token_means(&mut self, raw: &[u8], whole: bool, visit: &mut impl FnMut(&[Key], Token<'_>)) {
         let token = match self.state {
             State::Key => {
-                let name = Text { raw, whole };
                 if let Some(key) = self.keys.get_mut(self.depth - 1) {
-                    *key = name.decode().map_or(Key::Unknown, |name| Key::of(name.as_bytes()));
+                    *key = name(&Text { raw, whole });
                 }
                 self.state = State::Colon;
                 return;
@@ -298,6 +309,16 @@ impl Scanner {
             visit(&self.keys[..self.depth], token);
         }
         self.after_value();
+    }
+}
+
+/// Names are compared as they stand, for hardly any are escaped.
+fn name(text: &Text<'_>) -> Key {
+    match Key::of(text.raw) {
+        Key::Unknown if text.is_escaped() => {
+            text.decode().map_or(Key::Unknown, |name| Key::of(name.as_bytes()))
+        }
+        key => key,
     }
 }
 

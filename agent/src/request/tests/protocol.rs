@@ -242,7 +242,7 @@ fn nothing_of_the_content_is_in_what_comes_out() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     trace.write(head).write(chat_event(&format!(r#""delta":{{"content":"{CANARY}"}}"#)));
     let open = format!("{:?} {:?}", trace.open(), trace.connections);
-    trace.write(&format!("{CANARY}\r\n")).at(9).state(SocketKind::Closed);
+    trace.write(format!("{CANARY}\r\n")).at(9).state(SocketKind::Closed);
     trace.read(format!("POST {CANARY}")).state(SocketKind::Closed);
     let said = format!("{open} {:?} {:?} {:?}", trace.out, trace.connections, trace.connections.counts());
     assert_eq!(trace.records().len(), 1);

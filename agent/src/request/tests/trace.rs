@@ -128,10 +128,10 @@ impl Trace {
     }
 
     pub fn records(&self) -> Vec<&RequestRecord> {
-        let finished = |observation| match observation {
-            &Observation::Finished(ref record) => Some(&**record),
-            Observation::Progress(_) => None,
-        };
+        fn finished(observation: &Observation) -> Option<&RequestRecord> {
+            let Observation::Finished(record) = observation else { return None };
+            Some(record)
+        }
         self.out.iter().filter_map(finished).collect()
     }
 
@@ -143,10 +143,10 @@ impl Trace {
     }
 
     pub fn progress(&self) -> Vec<&Progress> {
-        let progress = |observation| match observation {
-            &Observation::Progress(ref progress) => Some(progress),
-            Observation::Finished(_) => None,
-        };
+        fn progress(observation: &Observation) -> Option<&Progress> {
+            let Observation::Progress(progress) = observation else { return None };
+            Some(progress)
+        }
         self.out.iter().filter_map(progress).collect()
     }
 
