@@ -29,6 +29,9 @@ pub struct Answer {
 #[derive(Clone, Copy, Default)]
 struct DocumentFacts {
     delta: bool,
+    /// It has a `text`, which is a delta unless it has a `type` too: `response.output_text.done` repeats all.
+    text: bool,
+    typed: bool,
     error: bool,
     status: Option<Status>,
     reason: Option<Reason>,
@@ -94,9 +97,10 @@ impl Answer {
                 Status::Failed | Status::Cancelled => Reason::Other,
             });
         }
-        self.result |= document.delta;
+        self.result |= document.delta || document.text;
+        let delta = document.delta || document.text && !document.typed;
         let error = document.error || document.status == Some(Status::Failed);
-        Meaning { delta: document.delta, error }
+        Meaning { delta, error }
     }
 
     /// Bytes were lost that may have held anything.
@@ -143,9 +147,8 @@ impl Answer {
             | [Choices, Item, Delta, FunctionCall, Name | Arguments]
             | [Choices, Item, Key::Text]
             | [Delta]
-            | [Delta, Key::Text | Thinking | PartialJson]
-            | [Key::Text]
-            | [Key::Text, Item] => self.document.delta = true,
+            | [Delta, Key::Text | Thinking | PartialJson] => self.document.delta = true,
+            [Key::Text] | [Key::Text, Item] => self.document.text = true,
             [Choices, Item, Message, Content | Reasoning | ReasoningContent | Refusal]
             | [Choices, Item, Message, Content, Item, Key::Text]
             | [Choices, Item, Message, FunctionCall, Name]
@@ -178,7 +181,11 @@ impl Answer {
             | [MetaInfo, FinishReason, Type] => self.finished(reason(text)),
             [Key::Status] => self.document.status = status(text),
             [IncompleteDetails, Key::Reason] => self.document.reason = Some(reason(text)),
-            [Object | Type] => self.document.error |= text.is("error"),
+            [Object] => self.document.error |= text.is("error"),
+            [Type] => {
+                self.document.typed = true;
+                self.document.error |= text.is("error");
+            }
             [Key::Error] => self.document.error = true,
             _ => {}
         }
@@ -340,7 +347,8 @@ mod tests {
         check_delta(r#"{"type":"response.reasoning_text.delta","delta":"a"}"#, true);
         check_delta(r#"{"type":"response.function_call_arguments.delta","delta":"{"}"#, true);
         check_delta(r#"{"type":"response.output_text.delta","delta":""}"#, false);
-        check_delta(r#"{"type":"response.output_text.done","text_":"a"}"#, false);
+        check_delta(r#"{"type":"response.output_text.done","text":"a"}"#, false);
+        check_delta(r#"{"text":"a","type":"response.reasoning_text.done"}"#, false);
         check_delta(
             r#"{"type":"response.completed","response":{"status":"completed","output":[{"content":[{"text":"a"}]}]}}"#,
             false,

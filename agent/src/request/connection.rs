@@ -101,6 +101,9 @@ pub enum Close {
     Forgotten,
 }
 
+/// An idle connection is to cost next to nothing: there may be tens of thousands.
+const _: () = assert!(size_of::<Connection>() <= 256);
+
 impl Connection {
     /// The connection of `event`, its first that is known of.
     pub fn new(event: &SocketBytes<'_>, workload: &Arc<Workload>) -> Self {
@@ -341,7 +344,10 @@ impl Connection {
 
     /// The connection ends at `time`, and with it what is under way.
     pub fn close(&mut self, how: Close, time: BootTime, outlet: &mut Outlet<'_>) {
-        let unseen = how == Close::Forgotten || self.writes_unsure || self.outbound.is_lost();
+        if how == Close::Forgotten {
+            self.events_lost();
+        }
+        let unseen = self.writes_unsure || self.outbound.is_lost();
         if !unseen && self.answer_ends_here(how, outlet) {
             self.outbound = Outbound::Seek;
             self.complete_front(self.last_write, outlet);

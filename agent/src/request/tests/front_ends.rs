@@ -234,7 +234,6 @@ fn check_long_prompt(request: &str, reads: &[usize]) {
     }
     trace.at(150).read(rest);
     trace.at(200).write("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n");
-    // The name has a slot from an earlier answer, so that a request that is not answered shows it.
     let record = trace.record();
     assert_eq!((record.arrival.0, record.end.0, record.outcome), (100, 200, Outcome::ServerError));
     assert_eq!(record.request_bytes, request.len() as u64);
