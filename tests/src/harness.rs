@@ -16,7 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{self, HEADER_CANARY, PROMPT_CANARY};
 use crate::fake_server::COMPLETION_CANARY;
-use crate::oracle::{AgentRecord, Bounds, Comparison, Source, Truth, compare, fetch_records, http_get};
+use crate::oracle::{
+    AgentRecord, Bounds, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
+};
 use crate::socket::Endpoint;
 use crate::wire::{self, Capture};
 
@@ -26,6 +28,8 @@ const READY_TIME_MAX: Duration = Duration::from_secs(30);
 const END_TIME_MAX: Duration = Duration::from_secs(10);
 /// The agent's records of the last requests may take this long.
 const RECORDS_TIME_MAX: Duration = Duration::from_secs(10);
+/// The agent's list of newest records is read so often while load is made.
+const READ_EVERY: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(100);
 
 /// A child that does not outlive its test.
@@ -167,15 +171,6 @@ impl AgentProcess {
         self.guard.0.id()
     }
 
-    /// Number of its newest record.
-    ///
-    /// # Errors
-    ///
-    /// Where it does not answer.
-    pub fn newest_record(&self) -> Result<u64> {
-        Ok(fetch_records(self.listen, 0)?.iter().map(|record| record.seq).max().unwrap_or(0))
-    }
-
     /// What it has logged.
     ///
     /// # Errors
@@ -234,12 +229,49 @@ pub async fn load_and_compare(
     options: &client::Options,
     folder: &Path,
 ) -> Result<Comparison> {
-    let after = fetch_records(agent, 0)?.iter().map(|record| record.seq).max().unwrap_or(0);
-    let truth = load(options, folder).await?;
+    let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
+    let truth = {
+        let load = load(options, folder);
+        tokio::pin!(load);
+        loop {
+            tokio::select! {
+                truth = &mut load => break truth?,
+                // The agent keeps only its newest records.
+                () = tokio::time::sleep(READ_EVERY) => reader.read()?,
+            }
+        }
+    };
     let Some((source, exchanges)) = truth.best() else { bail!("no request was made") };
-    let expected = exchanges.iter().filter(|exchange| exchange.is_inference()).count();
-    let records = settled_records(agent, after, expected)?;
-    Ok(compare(exchanges, &records, Bounds::of(source)))
+    reader.settle(exchanges.iter().filter(|exchange| exchange.is_inference()).count())?;
+    Ok(compare(exchanges, &reader.records, Bounds::of(source)))
+}
+
+/// Takes the agent's records as they come.
+struct RecordReader {
+    agent: SocketAddr,
+    after: u64,
+    records: Vec<AgentRecord>,
+}
+
+impl RecordReader {
+    fn read(&mut self) -> Result<()> {
+        let new = fetch_records(self.agent, self.after)?;
+        self.after = new.last().map_or(self.after, |record| record.seq);
+        self.records.extend(new);
+        Ok(())
+    }
+
+    /// Reads until there are enough, and a little longer: one too many would come late.
+    fn settle(&mut self, expected: usize) -> Result<()> {
+        let began = Instant::now();
+        self.read()?;
+        while self.records.len() < expected && began.elapsed() < RECORDS_TIME_MAX {
+            std::thread::sleep(POLL);
+            self.read()?;
+        }
+        std::thread::sleep(POLL);
+        self.read()
+    }
 }
 
 /// Makes load and says what passed.
@@ -270,17 +302,4 @@ fn check_capture(truth: &Truth) -> Result<()> {
         Some(id) => bail!("the capture misses request {}", id.as_deref().unwrap_or("without id")),
         None => Ok(()),
     }
-}
-
-/// The agent's records, once there are enough and no more come.
-fn settled_records(agent: SocketAddr, after: u64, expected: usize) -> Result<Vec<AgentRecord>> {
-    let began = Instant::now();
-    let mut records = fetch_records(agent, after)?;
-    while records.len() < expected && began.elapsed() < RECORDS_TIME_MAX {
-        std::thread::sleep(POLL);
-        records = fetch_records(agent, after)?;
-    }
-    // One too many would come late.
-    std::thread::sleep(POLL);
-    fetch_records(agent, after)
 }

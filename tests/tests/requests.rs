@@ -1,6 +1,6 @@
 //! The whole path: a scripted server, load, and the agent, which must have measured what passed.
 //!
-//! Needs root, tcpdump, and the agent's binary in `INFERSCOPE_AGENT`.
+//! Needs root, tcpdump, and the agent's binary: built beside this one, or named by `INFERSCOPE_AGENT`.
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
@@ -23,11 +23,14 @@ fn agent_binary(folder: &Path) -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("kernel programs need root".to_owned());
     }
-    let Some(binary) = std::env::var_os("INFERSCOPE_AGENT") else {
-        return Err("INFERSCOPE_AGENT does not name the agent's binary".to_owned());
-    };
+    // Both are built into the same folder.
+    let built = || Path::new(SERVER).with_file_name("inferscope");
+    let binary = std::env::var_os("INFERSCOPE_AGENT").map_or_else(built, PathBuf::from);
+    if !binary.exists() {
+        return Err(format!("the agent is not built: {}", binary.display()));
+    }
     Capture::start(9, folder).map_err(|error| format!("{error:#}"))?;
-    Ok(binary.into())
+    Ok(binary)
 }
 
 fn agent_options(binary: PathBuf, folder: &Path) -> AgentOptions {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::client::SLOW_SUFFIX;
 use crate::transcript::{Exchange, Outcome};
 
-use super::{AgentRecord, Source};
+use super::{AgentRecord, Gaps, Source};
 
 /// Differences that are told one by one at most.
 const MISMATCHES_MAX: usize = 50;
@@ -227,15 +227,16 @@ impl<'a> Matcher<'a> {
                 );
             }
         }
-        let gaps = exchange.gaps_ns();
-        if aborted || record.gaps_count.is_none() {
-            return;
+        if !aborted {
+            self.check_gaps(id, &exchange.gaps_ns(), record.gaps.unwrap_or_default());
         }
-        self.same(id, "gaps", Some(gaps.len() as u64), record.gaps_count);
+    }
+
+    fn check_gaps(&mut self, id: &str, gaps: &[u64], measured: Gaps) {
+        self.same(id, "gaps", Some(gaps.len() as u64), Some(measured.count));
         if let Some(max) = gaps.iter().max() {
-            let sum: u64 = gaps.iter().sum();
-            self.time(id, "gap_max", seconds(*max), record.gap_max_seconds.unwrap_or_default());
-            self.time(id, "gaps_sum", seconds(sum), record.gaps_sum_seconds.unwrap_or_default());
+            self.time(id, "gap_max", seconds(*max), measured.max_seconds);
+            self.time(id, "gaps_sum", seconds(gaps.iter().sum()), measured.sum_seconds);
         }
     }
 
