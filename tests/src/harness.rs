@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{self, HEADER_CANARY, PROMPT_CANARY};
-use crate::fake_server::COMPLETION_CANARY;
+use crate::fake_server::{COMPLETION_CANARY, Served};
 use crate::oracle::{
     AgentRecord, Bounds, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
 };
@@ -139,7 +139,14 @@ impl AgentProcess {
         std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let log = options.folder.join("agent.log");
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let child = Command::new(&options.binary)
+        let mut command = Command::new(&options.binary);
+        // What is meant for the tests would be refused as a setting.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"INFERSCOPE_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(["run", "--config"])
             .arg(&config)
             .stdout(file.try_clone()?)
@@ -157,7 +164,7 @@ impl AgentProcess {
             if let Some(status) = self.guard.0.try_wait()? {
                 bail!("the agent ended with {status}: {}", self.read_log()?);
             }
-            if http_get(self.listen, "/readyz").is_ok() {
+            if http_get(&Endpoint::Tcp(self.listen), "/readyz").is_ok() {
                 return Ok(());
             }
             std::thread::sleep(POLL);
@@ -188,7 +195,7 @@ impl AgentProcess {
     pub fn leaks(&self) -> Result<Vec<String>> {
         let mut pages = vec![("log".to_owned(), self.read_log()?)];
         for path in ["/metrics", "/healthz", "/readyz", "/", "/api/v1/requests?after=0&limit=10000"] {
-            let body = http_get(self.listen, path)?;
+            let body = http_get(&Endpoint::Tcp(self.listen), path)?;
             pages.push((path.to_owned(), String::from_utf8_lossy(&body).into_owned()));
         }
         let canaries = [PROMPT_CANARY, COMPLETION_CANARY, HEADER_CANARY];
@@ -219,7 +226,8 @@ fn free_address() -> Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// Makes load, by the wire's times where there is a wire, and compares with the agent's records.
+/// Makes load, by the wire's times where there is a wire, and compares with the agent's records. Both are
+/// left in `folder`, as `truth.jsonl` and `records.json`.
 ///
 /// # Errors
 ///
@@ -230,7 +238,7 @@ pub async fn load_and_compare(
     folder: &Path,
 ) -> Result<Comparison> {
     let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
-    let truth = {
+    let mut truth = {
         let load = load(options, folder);
         tokio::pin!(load);
         loop {
@@ -241,9 +249,22 @@ pub async fn load_and_compare(
             }
         }
     };
+    if matches!(options.endpoint, Endpoint::Unix(_)) && !options.scenarios.is_empty() {
+        truth.add_served(&fetch_served(&options.endpoint)?);
+    }
     let Some((source, exchanges)) = truth.best() else { bail!("no request was made") };
+    truth.save(&folder.join("truth.jsonl"))?;
     reader.settle(exchanges.iter().filter(|exchange| exchange.is_inference()).count())?;
+    let records = serde_json::to_vec_pretty(&reader.records).context("write records as JSON")?;
+    std::fs::write(folder.join("records.json"), records).context("keep the records")?;
     Ok(compare(exchanges, &reader.records, Bounds::of(source)))
+}
+
+/// What a server that follows scripts has logged.
+fn fetch_served(server: &Endpoint) -> Result<Vec<Served>> {
+    let body = http_get(server, "/__script/log")?;
+    let lines = serde_json::Deserializer::from_slice(&body).into_iter();
+    lines.collect::<Result<_, _>>().context("read the server's log")
 }
 
 /// Takes the agent's records as they come.

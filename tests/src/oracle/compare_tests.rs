@@ -22,6 +22,7 @@ fn exchange(id: &str) -> Exchange {
         finish: vec!["stop".to_owned()],
         confidence: None,
         empty: false,
+        undecided: false,
         request_bytes: 10,
         response_bytes: 10,
     }
@@ -89,6 +90,17 @@ fn within_the_bounds_passes() {
     let record = AgentRecord { duration_seconds: 0.504, ttft_seconds: Some(0.1009), ..record("a") };
     let result = judged(&[exchange("a")], &[record]);
     assert!(result.passed, "{result:?}");
+}
+
+#[test]
+fn an_undecided_end_may_be_either() {
+    let truth = [exchange("a"), Exchange { undecided: true, ..exchange("b") }];
+    for outcome in ["ok", "client_abort"] {
+        let record = AgentRecord { outcome: Some(outcome.to_owned()), ..record("b") };
+        let result = judged(&truth, &[self::record("a"), record]);
+        assert!(result.passed && result.undecided == 1, "{result:?}");
+    }
+    assert!(!judged(&truth, &[record("a")]).passed, "it must be there");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::socket::Endpoint;
 use crate::transcript::{BodyReader, response_head};
 
 /// Records asked for in one call.
@@ -16,7 +18,7 @@ const PAGES_MAX: usize = 10_000;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// One request as the agent measured it. What the agent does not say is the default.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentRecord {
     pub seq: u64,
@@ -43,7 +45,7 @@ pub struct AgentRecord {
 }
 
 /// Times between writes with deltas.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gaps {
     pub count: u64,
@@ -57,8 +59,8 @@ pub struct Gaps {
 ///
 /// Where the agent does not answer, or not with records.
 pub fn newest_record(agent: SocketAddr) -> Result<u64> {
-    let page =
-        parse_page(&http_get(agent, "/api/v1/requests?limit=1")?).context("read the agent's records")?;
+    let page = parse_page(&http_get(&Endpoint::Tcp(agent), "/api/v1/requests?limit=1")?)
+        .context("read the agent's records")?;
     Ok(page.requests.iter().map(|record| record.seq).max().unwrap_or(0))
 }
 
@@ -70,7 +72,7 @@ pub fn newest_record(agent: SocketAddr) -> Result<u64> {
 pub fn fetch_records(agent: SocketAddr, mut after: u64) -> Result<Vec<AgentRecord>> {
     let mut records = Vec::new();
     for _ in 0..PAGES_MAX {
-        let body = http_get(agent, &format!("/api/v1/requests?after={after}&limit={PAGE}"))?;
+        let body = http_get(&Endpoint::Tcp(agent), &format!("/api/v1/requests?after={after}&limit={PAGE}"))?;
         let page = parse_page(&body).context("read the agent's records")?;
         if page.missed > 0 {
             bail!("the agent no longer keeps {} of its records after number {after}", page.missed);
@@ -103,14 +105,10 @@ fn parse_page(body: &[u8]) -> Result<Page> {
 /// # Errors
 ///
 /// Where it is not.
-pub fn http_get(server: SocketAddr, path: &str) -> Result<Vec<u8>> {
+pub fn http_get(server: &Endpoint, path: &str) -> Result<Vec<u8>> {
     let context = || format!("get {path} from {server}");
-    let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIME_MAX).with_context(context)?;
-    stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).with_context(context)?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).with_context(context)?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let bytes = ask(server, &request).with_context(context)?;
     let Some(head) = response_head(&bytes).with_context(context)? else { bail!("{}: no answer", context()) };
     if head.status != 200 {
         bail!("{}: status {}", context(), head.status);
@@ -118,6 +116,26 @@ pub fn http_get(server: SocketAddr, path: &str) -> Result<Vec<u8>> {
     let mut reader = BodyReader::new(head.framing, head.length);
     reader.advance(&bytes).with_context(context)?;
     Ok(reader.body.bytes)
+}
+
+/// Sends, and reads to the end.
+fn ask(server: &Endpoint, request: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match server {
+        Endpoint::Tcp(address) => {
+            let mut stream = TcpStream::connect_timeout(address, ANSWER_TIME_MAX)?;
+            stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_end(&mut bytes)?;
+        }
+        Endpoint::Unix(path) => {
+            let mut stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_end(&mut bytes)?;
+        }
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
