@@ -47,7 +47,7 @@ pub struct Served {
     pub status: Option<u16>,
     pub outcome: Outcome,
     pub streamed: bool,
-    /// The read that brought its first byte returned, and that of its last.
+    /// The read that brought its first byte began, and that of its last.
     pub first_read_ns: u64,
     pub whole_ns: u64,
     pub ended_ns: u64,

@@ -223,17 +223,26 @@ impl<'a> Matcher<'a> {
     }
 
     fn check_times(&mut self, id: &str, exchange: &Exchange, record: &AgentRecord) {
-        self.time(id, "duration", seconds(exchange.duration_ns()), record.duration_seconds);
+        // An observer that cannot tell when bytes arrived says so, and begins with the read.
+        let started = match (record.read_delay_seconds, exchange.first_read_ns) {
+            (None, Some(first_read)) => first_read,
+            _ => exchange.started_ns,
+        };
+        let since = |at: u64| seconds(at.saturating_sub(started));
+        // Nor can it tell that a client has gone before the server notices.
+        let ended = since(exchange.ended_ns)..=since(exchange.noticed_ns.unwrap_or(exchange.ended_ns));
+        let nearest = record.duration_seconds.clamp(*ended.start(), (*ended.end()).max(*ended.start()));
+        self.time(id, "duration", nearest, record.duration_seconds);
         let aborted = exchange.outcome == Outcome::ClientAbort;
-        match (exchange.ttft_ns(), record.ttft_seconds) {
-            (Some(truth), Some(measured)) => self.time(id, "ttft", seconds(truth), measured),
+        match (exchange.deltas_ns.first(), record.ttft_seconds) {
+            (Some(first), Some(measured)) => self.time(id, "ttft", since(*first), measured),
             (None, None) => {}
             _ if aborted => {}
             (truth, measured) => {
                 self.same(
                     id,
                     "ttft",
-                    truth.map(|ns| seconds(ns).to_string()),
+                    truth.map(|ns| since(*ns).to_string()),
                     measured.map(|s| s.to_string()),
                 );
             }

@@ -15,6 +15,8 @@ fn exchange(id: &str) -> Exchange {
         outcome: Outcome::Ok,
         streamed: true,
         started_ns: 1_000 * MS,
+        first_read_ns: None,
+        noticed_ns: None,
         ended_ns: 1_500 * MS,
         deltas_ns: vec![1_100 * MS, 1_100 * MS, 1_150 * MS, 1_400 * MS],
         prompt_tokens: Some(3),
@@ -38,6 +40,7 @@ fn record(id: &str) -> AgentRecord {
         streamed: Some(true),
         duration_seconds: 0.5,
         ttft_seconds: Some(0.1),
+        read_delay_seconds: Some(0.0),
         chunks: 4,
         prompt_tokens: Some(3),
         completion_tokens: Some(4),
@@ -101,6 +104,14 @@ fn an_undecided_end_may_be_either() {
         assert!(result.passed && result.undecided == 1, "{result:?}");
     }
     assert!(!judged(&truth, &[record("a")]).passed, "it must be there");
+}
+
+#[test]
+fn without_arrival_times_begin_with_the_read() {
+    let truth = [Exchange { first_read_ns: Some(1_050 * MS), ..exchange("a") }];
+    let late = AgentRecord { duration_seconds: 0.45, ttft_seconds: Some(0.05), ..record("a") };
+    assert!(!judged(&truth, &[late.clone()]).passed, "it knows the arrival");
+    assert!(judged(&truth, &[AgentRecord { read_delay_seconds: None, ..late }]).passed);
 }
 
 #[test]

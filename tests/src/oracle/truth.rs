@@ -136,6 +136,8 @@ fn refine(mut exchange: Exchange, served: &Served) -> Exchange {
     // Whole for the server, and the client had gone.
     exchange.undecided = !aborted && exchange.outcome == Outcome::ClientAbort;
     exchange.outcome = served.outcome;
+    exchange.first_read_ns = Some(served.first_read_ns);
+    exchange.noticed_ns = aborted.then_some(served.ended_ns);
     let deltas = served.writes.iter().filter(|_| exchange.streamed);
     exchange.deltas_ns =
         deltas.flat_map(|write| std::iter::repeat_n(write.passed_ns(), write.deltas as usize)).collect();

@@ -36,6 +36,12 @@ pub struct Exchange {
     pub streamed: bool,
     /// First byte of the request.
     pub started_ns: u64,
+    /// The server's first read; only where the server says so.
+    #[serde(default)]
+    pub first_read_ns: Option<u64>,
+    /// The server noticed that the client had gone; only where it says so.
+    #[serde(default)]
+    pub noticed_ns: Option<u64>,
     /// Last byte of the response, or the end of the connection that cut it off.
     pub ended_ns: u64,
     /// When each event with a delta was whole; events that came in one part have one time.
@@ -61,6 +67,7 @@ impl Exchange {
         self.method == "POST" && is_inference(&self.path)
     }
 
+    /// First byte to last.
     #[must_use]
     pub fn duration_ns(&self) -> u64 {
         self.ended_ns.saturating_sub(self.started_ns)
@@ -185,6 +192,8 @@ fn join(asked: &Asked, answer: Option<&Answer>, requests: &Track, responses: &Tr
         outcome,
         streamed: answer.is_some_and(|answer| answer.head.event_stream),
         started_ns: requests.time_of(asked.start).unwrap_or_default(),
+        first_read_ns: None,
+        noticed_ns: None,
         ended_ns,
         empty: inference && ok && !said.meaning.delta,
         undecided: outcome != Outcome::ClientAbort && left_before(answer, requests, responses),
