@@ -92,7 +92,8 @@ pub struct SocketEvent {
     pub tid: u32,
     /// Bytes the call moved; 0 for what is neither a read nor a write.
     pub len: u32,
-    /// Number of this event among those of its socket, lost ones included: a gap is a loss.
+    /// Number of this event among those of its socket, lost ones included: a gap is a loss. Two events
+    /// that two processors make at once may carry the same number.
     pub sequence: u32,
     /// Bytes that follow this header from the start of what was moved.
     pub head_len: u16,
@@ -120,6 +121,9 @@ pub struct SocketState {
     pub written_bytes: u64,
     /// When unread bytes became readable, nanoseconds since boot; 0 when none wait or none are known.
     pub arrival_ns: u64,
+    /// When the newest bytes became readable, nanoseconds since boot: what a read leaves behind is at
+    /// most this new.
+    pub newest_arrival_ns: u64,
     /// Events numbered so far.
     pub sequence: u32,
     /// A [`Verdict`].
@@ -130,7 +134,7 @@ pub struct SocketState {
     pub padding: u32,
 }
 
-const _: () = assert!(size_of::<SocketState>() == 40 && align_of::<SocketState>() == 8);
+const _: () = assert!(size_of::<SocketState>() == 48 && align_of::<SocketState>() == 8);
 
 /// What a socket is taken for. Values of [`SocketState::verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,15 @@
 //! The rooms of the agent; the binary `inferscope` is a thin door to them. ARCHITECTURE.md is the map.
 
+pub mod cli;
 pub mod clock;
+pub mod command;
+pub mod config;
+pub mod export;
+pub mod health;
+pub mod lifecycle;
+pub mod pipeline;
+pub mod probe;
+pub mod registry;
 pub mod request;
 pub mod signal;
 pub mod workload;

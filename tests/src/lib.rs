@@ -1,1 +1,19 @@
-//! Test tools.
+//! Test tools: a server that follows a script, a client that makes load, and a comparison of what
+//! passed on the wire with what the agent measured.
+//!
+//! In: scripts, seeds, packet captures, the agent's API. Out: logs of what happened, a table of
+//! errors. Uses the agent only for its clock and its binary, never for its parsing: a judge may not
+//! share the mistakes of the judged.
+
+pub mod client;
+pub mod fake_server;
+pub mod harness;
+pub mod oracle;
+pub mod page;
+pub mod socket;
+pub mod transcript;
+pub mod wire;
+
+mod skip;
+
+pub use skip::{Skip, skip};

@@ -3,4 +3,221 @@
 //! In: socket events with head and tail of their payload, in the order of their socket.
 //! Out: [`record::Observation`]s. Prompt and completion bytes end here: nothing of them is in a record.
 
+mod answer;
+mod assembly;
+mod connection;
+mod counts;
+mod document;
+mod exchange;
+mod framing;
+mod http;
+mod inbound;
+mod json;
+mod key;
+mod outbound;
 pub mod record;
+mod sse;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use inferscope_common::decode::SocketBytes;
+use inferscope_common::socket::SocketKind;
+
+use crate::clock::BootTime;
+use crate::workload::Workload;
+use crate::workload::labels::ModelLabels;
+use connection::{Close, Connection, Next};
+pub use counts::Counts;
+use exchange::Outlet;
+use record::{Observation, OpenRequest};
+
+/// Connections followed at once unless the settings say otherwise: as many as the kernel follows.
+pub const CONNECTIONS_MAX: usize = 32_768;
+/// Requests under way at once, over all connections.
+pub const REQUESTS_MAX: usize = 16_384;
+/// Of the connections, this part is evicted at a time, so that looking for the oldest costs each little.
+const EVICTED_SHARE: usize = 16;
+
+/// What the operator may set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A request is stalled when no byte of it has passed for so long.
+    pub stalled_after: Duration,
+    /// Connections followed at once; the oldest idle ones make room.
+    pub connections_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { stalled_after: Duration::from_secs(10), connections_max: CONNECTIONS_MAX }
+    }
+}
+
+/// What the kernel should do with a socket from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    Keep,
+    /// It is no HTTP/1, or no longer: send no more of its events.
+    Ignore,
+}
+
+/// All connections.
+pub struct Connections {
+    settings: Settings,
+    connections: HashMap<u64, Connection>,
+    /// Requests under way on all of them.
+    requests: usize,
+    counts: Counts,
+}
+
+impl std::fmt::Debug for Connections {
+    // By hand: what connections hold back are payload bytes.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections")
+            .field("connections", &self.connections.len())
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, connections: HashMap::new(), requests: 0, counts: Counts::default() }
+    }
+
+    /// A request is stalled when no byte of it has passed for so long.
+    pub fn set_stalled_after(&mut self, stalled_after: Duration) {
+        self.settings.stalled_after = stalled_after;
+    }
+
+    /// Takes the next event of a socket. `workload` is that of the process which made it; `None` for what
+    /// the kernel says of a socket by itself, which belongs to whoever used the socket before.
+    pub fn on_event(
+        &mut self,
+        event: &SocketBytes<'_>,
+        workload: Option<&Arc<Workload>>,
+        models: &mut ModelLabels,
+        out: &mut Vec<Observation>,
+    ) -> Follow {
+        self.counts.events += 1;
+        let socket = event.event.socket;
+        if !self.connections.contains_key(&socket) {
+            // A connection that only ends, or waits, had nothing to measure.
+            if !matches!(event.kind, SocketKind::Read | SocketKind::Write) {
+                return Follow::Keep;
+            }
+            if workload.is_none() {
+                self.counts.events_unclaimed += 1;
+                return Follow::Keep;
+            }
+            self.make_room(models, out);
+        }
+        let room = self.requests < REQUESTS_MAX;
+        let mut entry = match self.connections.entry(socket) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                let workload = workload.expect("a connection begins with an event of a workload's process");
+                entry.insert_entry(Connection::new(event, workload))
+            }
+        };
+        let connection = entry.get_mut();
+        let before = connection.requests();
+        let next = connection.on_event(event, room, &mut Outlet { models, out, counts: &mut self.counts });
+        self.requests = self.requests + connection.requests() - before;
+        match next {
+            Next::Keep => Follow::Keep,
+            Next::Ignore => Follow::Ignore,
+            Next::Gone => {
+                entry.remove();
+                Follow::Keep
+            }
+        }
+    }
+
+    /// A process ended, and with it the connections it was the last to read from. The socket events from
+    /// before that have to be taken first.
+    pub fn on_process_exit(
+        &mut self,
+        tgid: u32,
+        now: BootTime,
+        models: &mut ModelLabels,
+        out: &mut Vec<Observation>,
+    ) {
+        self.close(models, out, |connection| {
+            (connection.reader_tgid() == tgid).then_some((Close::Exited, now))
+        });
+    }
+
+    /// A while passed: forgets connections and requests without any event for long, and ends those on Unix
+    /// sockets whose peer is gone.
+    pub fn on_tick(&mut self, now: BootTime, models: &mut ModelLabels, out: &mut Vec<Observation>) {
+        self.close(models, out, |connection| Some((connection.overdue(now)?, now)));
+    }
+
+    /// Inference requests under way.
+    #[must_use]
+    pub fn open(&self, now: BootTime) -> Vec<OpenRequest> {
+        self.connections
+            .values()
+            .flat_map(|connection| connection.open(now, self.settings.stalled_after))
+            .collect()
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Connections that are followed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Ends the connections that `how` says are over.
+    fn close(
+        &mut self,
+        models: &mut ModelLabels,
+        out: &mut Vec<Observation>,
+        how: impl Fn(&Connection) -> Option<(Close, BootTime)>,
+    ) {
+        let Self { connections, requests, counts, .. } = self;
+        connections.retain(|_, connection| {
+            let Some((how, time)) = how(connection) else { return true };
+            *requests -= connection.requests();
+            connection.close(how, time, &mut Outlet { models, out, counts });
+            false
+        });
+    }
+
+    /// Forgets the connections longest without an event, idle ones first, when there is no room.
+    fn make_room(&mut self, models: &mut ModelLabels, out: &mut Vec<Observation>) {
+        if self.connections.len() < self.settings.connections_max {
+            return;
+        }
+        let age = |connection: &Connection| (connection.requests() > 0, connection.last_event());
+        let mut ages: Vec<_> = self.connections.values().map(age).collect();
+        if ages.is_empty() {
+            return;
+        }
+        let place = (ages.len() / EVICTED_SHARE).min(ages.len() - 1);
+        let limit = *ages.select_nth_unstable(place).1;
+        let before = self.connections.len();
+        self.close(models, out, |connection| {
+            (age(connection) <= limit).then_some((Close::Forgotten, connection.last_event()))
+        });
+        self.counts.connections_evicted += (before - self.connections.len()) as u64;
+    }
+}

@@ -28,6 +28,8 @@ pub struct Progress {
     pub workload: Arc<Workload>,
     /// Label of the model, already bounded.
     pub model: Arc<str>,
+    /// The connection; its next record is this stream's.
+    pub socket: u64,
     /// SSE events with a content, reasoning or tool-call delta since the last progress.
     pub chunks: u64,
     /// From a write that carried such events to the next such write; a gap across lost events is left out.

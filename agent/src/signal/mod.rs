@@ -1,11 +1,15 @@
 //! What does it mean? Each folder is one signal: it sees finished records and a tick a second, and
 //! owns the series that it names. Signals do not import each other.
 
+pub mod latency;
+
 use anyhow::Result;
 
 use crate::clock::BootTime;
 use crate::request::record::{OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
+
+pub use crate::workload::WorkloadState;
 
 /// One thing that is measured. Called by the task that owns the pipeline, so it needs no lock; what it
 /// exports are atomics that a scrape reads without waiting.
@@ -42,14 +46,4 @@ pub struct Tick<'a> {
     pub workloads: &'a [WorkloadState],
     /// Inference requests under way.
     pub open: &'a [OpenRequest],
-}
-
-/// A workload as it stands at a tick.
-#[derive(Clone, Debug)]
-pub struct WorkloadState {
-    pub workload: std::sync::Arc<Workload>,
-    /// A process of it runs.
-    pub up: bool,
-    /// When it first listened, this start.
-    pub listening: Option<BootTime>,
 }

@@ -1,0 +1,55 @@
+//! How events leave: the two rings and the counters of what did not fit.
+//!
+//! Nothing here wakes the reader: waking costs ten times the program, so the agent looks at the rings
+//! at a steady pace and their size covers a reader that gets no processor for seconds.
+
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use inferscope_common::counter::{COUNTERS as COUNTER_COUNT, Counter};
+use inferscope_common::process::{PROCESSES_BYTES, ProcessEvent};
+use inferscope_common::socket::{EVENTS_BYTES, SocketEvent};
+
+/// Socket events: header and payload.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// Process events.
+#[map]
+static PROCESSES: RingBuf = RingBuf::with_byte_size(PROCESSES_BYTES, 0);
+
+/// One cell a [`Counter`] and processor.
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(cell) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a live map value of this processor; a program that interrupts this one between load
+        // and store can lose it one count, which the kernel allows no cheaper way around.
+        unsafe { *cell += 1 };
+    }
+}
+
+#[inline(always)]
+fn counted(result: Result<(), i32>, sent: Counter, full: Counter) {
+    count(if result.is_ok() { sent } else { full });
+}
+
+#[inline(always)]
+pub fn socket_bytes(bytes: &[u8]) {
+    let result = EVENTS.output::<[u8]>(bytes, BPF_RB_NO_WAKEUP as u64);
+    counted(result, Counter::SocketSent, Counter::SocketRingFull);
+}
+
+#[inline(always)]
+pub fn socket_event(event: &SocketEvent) {
+    let result = EVENTS.output::<SocketEvent>(event, BPF_RB_NO_WAKEUP as u64);
+    counted(result, Counter::SocketSent, Counter::SocketRingFull);
+}
+
+#[inline(always)]
+pub fn process_event(event: &ProcessEvent) {
+    let result = PROCESSES.output::<ProcessEvent>(event, BPF_RB_NO_WAKEUP as u64);
+    counted(result, Counter::ProcessSent, Counter::ProcessRingFull);
+}

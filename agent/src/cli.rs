@@ -1,0 +1,309 @@
+//! What shall I do? Arguments become a command.
+//!
+//! In: arguments, environment. Out: an exit status for `main`. The agent itself comes in as a function, so
+//! that this room knows nothing of the pipeline.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::command::doctor::{Cause, Node};
+use crate::command::{check, doctor};
+use crate::config::{Config, LogFormat, Sources};
+use crate::lifecycle::lock::{NODE_FILE, NodeLock};
+use crate::lifecycle::logs::{self, LogHandle};
+
+/// The command failed for another reason than what it was asked.
+const EXIT_FAILED: u8 = 1;
+/// Arguments or configuration are not right; a restart will not help.
+const EXIT_USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  inferscope doctor                           what can be measured on this node
+  inferscope check                            the configuration in force
+  sudo inferscope run                         measure, and serve on loopback:
+  curl -s http://127.0.0.1:9940/metrics         ... what Prometheus will see
+  sudo inferscope run --listen 0.0.0.0:9940   let another host scrape it
+  inferscope help run                         all about a command
+
+Settings, the strongest first:
+  a flag                                      --listen 0.0.0.0:9940
+  INFERSCOPE_<SECTION>_<KEY>                  INFERSCOPE_EXPORT_LISTEN=0.0.0.0:9940
+  the file of --config or INFERSCOPE_CONFIG,  [export]
+  else /etc/inferscope/inferscope.toml        listen = \"0.0.0.0:9940\"
+  the default                                 127.0.0.1:9940
+
+Exit status:
+  0  done
+  1  failed
+  2  arguments or configuration are wrong
+  `doctor` has one for each cause: inferscope help doctor";
+
+const RUN_HELP: &str = "\
+Needs root, or CAP_BPF and CAP_PERFMON, with CAP_SYS_PTRACE and
+CAP_DAC_READ_SEARCH to see other users' servers. Servers need no change and no
+restart, and those that start later are found.
+
+Signals: SIGHUP reads the configuration again; SIGTERM and Ctrl-C end it within
+2 s. One agent runs on a node: a second one is refused.
+
+Examples:
+  sudo inferscope run
+  sudo inferscope run --config ./inferscope.toml --log-level debug
+  sudo INFERSCOPE_LIMITS_MODELS=16 inferscope run --log-format json";
+
+const CHECK_HELP: &str = "\
+Takes the same flags and environment as `run` and starts nothing. What it
+prints is a configuration itself.
+
+Examples:
+  inferscope check
+  inferscope check --config ./inferscope.toml && echo it is right";
+
+/// Measures every request of the language model servers on this node, from the kernel.
+///
+/// vLLM and other OpenAI-compatible servers are found by themselves and stay as they are: durations, time to
+/// first token, gaps, tokens and outcomes are taken from their sockets and served to Prometheus.
+#[derive(Debug, Parser)]
+#[command(name = "inferscope", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent: measure, and serve /metrics
+    #[command(after_help = RUN_HELP)]
+    Run(SettingFlags),
+    /// Check the configuration and print what is in force
+    #[command(after_help = CHECK_HELP)]
+    Check(SettingFlags),
+    /// Say what this kernel and these permissions allow
+    #[command(after_help = Cause::table())]
+    Doctor {
+        /// Write JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+struct SettingFlags {
+    /// Configuration file [default: /etc/inferscope/inferscope.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to serve on (export.listen) [default: 127.0.0.1:9940]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Form of log lines, text or json (log.format) [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Least level that is logged: error, warn, info, debug or trace (log.level) [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl SettingFlags {
+    fn sources(self) -> Result<Sources> {
+        let mut sources = Sources::of_process(self.config)?;
+        let flags = [
+            ("--listen", "export", "listen", self.listen),
+            ("--log-format", "log", "format", self.log_format),
+            ("--log-level", "log", "level", self.log_level),
+        ];
+        sources.flags = flags
+            .into_iter()
+            .filter_map(|(flag, section, key, text)| Some((flag, section, key, text?)))
+            .collect();
+        Ok(sources)
+    }
+}
+
+/// What the agent starts with: its settings, and what it holds while it runs.
+#[derive(Debug)]
+pub struct Start {
+    pub config: Config,
+    /// Asked again at a reload.
+    pub sources: Sources,
+    pub log: LogHandle,
+    /// Kept until the agent ends.
+    pub lock: NodeLock,
+}
+
+/// Does what the arguments of the process say; `run` is the agent.
+pub fn main_with(run: impl FnOnce(Start) -> Result<()>) -> u8 {
+    execute(std::env::args_os(), &mut std::io::stdout(), run).unwrap_or_else(Failure::tell)
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+enum Failure {
+    /// Arguments that are not understood, or a call for help.
+    Arguments(clap::Error),
+    Configuration(Error),
+    /// The agent, once its log had begun in this form.
+    Agent(Error, LogFormat),
+    Other(Error),
+}
+
+impl Failure {
+    /// Tells the operator, in one paragraph, and gives the exit status.
+    fn tell(self) -> u8 {
+        match self {
+            Self::Arguments(error) => {
+                // Nobody is left to tell when this cannot be written.
+                let _unheard = error.print();
+                u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE)
+            }
+            Self::Configuration(error) => {
+                eprintln!(
+                    "inferscope: {}; `inferscope help` shows where settings come from",
+                    paragraph(&error)
+                );
+                EXIT_USAGE
+            }
+            Self::Agent(error, LogFormat::Json) => {
+                tracing::error!("{}", paragraph(&error));
+                EXIT_FAILED
+            }
+            // Who reads only the first lines of a page has what they wanted.
+            Self::Other(error) if is_broken_pipe(&error) => 0,
+            Self::Agent(error, LogFormat::Text) | Self::Other(error) => {
+                eprintln!("inferscope: {}", paragraph(&error));
+                EXIT_FAILED
+            }
+        }
+    }
+}
+
+/// The chain of causes in one paragraph: messages of kernel and libraries may have line breaks.
+fn paragraph(error: &Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+fn execute(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    run: impl FnOnce(Start) -> Result<()>,
+) -> Result<u8, Failure> {
+    match Cli::try_parse_from(arguments).map_err(Failure::Arguments)?.command {
+        Command::Run(flags) => {
+            let sources = flags.sources().map_err(Failure::Configuration)?;
+            let config = Config::load(&sources).map_err(Failure::Configuration)?;
+            let format = config.log.format;
+            start(config, sources).and_then(run).map_err(|error| Failure::Agent(error, format))?;
+            Ok(0)
+        }
+        Command::Check(flags) => {
+            let sources = flags.sources().map_err(Failure::Configuration)?;
+            let config = Config::load(&sources).map_err(Failure::Configuration)?;
+            check::run(&config, &sources, out).map_err(Failure::Other)?;
+            Ok(0)
+        }
+        Command::Doctor { json } => doctor::run(&Node::this(), json, out).map_err(Failure::Other),
+    }
+}
+
+fn start(config: Config, sources: Sources) -> Result<Start> {
+    let log = logs::start(&config.log)?;
+    if cfg!(not(target_arch = "x86_64")) {
+        tracing::warn!(arch = std::env::consts::ARCH, "the agent is untested on this processor");
+    }
+    let lock = NodeLock::take(Path::new(NODE_FILE), Path::new("/proc"))?;
+    Ok(Start { config, sources, log, lock })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Exit status (as `main` would end) and what is written to standard output.
+    fn outcome(arguments: &[&str]) -> (Result<u8, Failure>, String) {
+        let mut out = Vec::new();
+        let arguments = std::iter::once("inferscope").chain(arguments.iter().copied()).map(OsString::from);
+        let result = execute(arguments, &mut out, |_| panic!("the agent must not start"));
+        (result, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn check_prints_what_flags_say() {
+        let (result, out) = outcome(&["check", "--listen", "127.0.0.1:1", "--log-format", "json"]);
+        assert!(matches!(result, Ok(0)), "{result:?}");
+        let config = Config::parse(&out, &Sources::default()).unwrap();
+        assert_eq!((config.export.listen.port(), config.log.format), (1, LogFormat::Json));
+    }
+
+    #[test]
+    fn wrong_configuration_ends_run_and_check_alike() {
+        for command in ["run", "check"] {
+            let (result, out) = outcome(&[command, "--listen", "nowhere"]);
+            let Err(failure @ Failure::Configuration(_)) = result else { panic!("{result:?}") };
+            assert!(format!("{failure:?}").contains("--listen: invalid socket address"), "{failure:?}");
+            assert_eq!((failure.tell(), out.as_str()), (EXIT_USAGE, ""));
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_wrong_or_missing_end_with_2_and_help_with_0() {
+        let rows: &[(&[&str], u8)] = &[
+            (&[], 2),
+            (&["rnu"], 2),
+            (&["run", "--proc-root", "/"], 2),
+            (&["help"], 0),
+            (&["--version"], 0),
+        ];
+        for (arguments, expected) in rows {
+            let (result, _) = outcome(arguments);
+            assert_eq!(result.unwrap_err().tell(), *expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn doctor_looks_at_this_machine_within_2_s() {
+        let began = std::time::Instant::now();
+        let (result, out) = outcome(&["doctor", "--json"]);
+        assert!(began.elapsed() < std::time::Duration::from_secs(2));
+        let page: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(page["exit_code"], result.unwrap());
+    }
+
+    #[test]
+    fn reader_that_left_is_no_failure() {
+        let error = std::io::Error::from(ErrorKind::BrokenPipe);
+        assert_eq!(Failure::Other(Error::from(error).context("write the report")).tell(), 0);
+        assert_eq!(Failure::Other(Error::msg("else")).tell(), EXIT_FAILED);
+    }
+
+    #[test]
+    fn error_is_one_paragraph() {
+        let error = Error::msg("no such tracepoint:\n  sock_send_length\n").context("attach socket_write");
+        assert_eq!(paragraph(&error), "attach socket_write: no such tracepoint: sock_send_length");
+    }
+
+    #[test]
+    fn help_teaches_each_command() {
+        let help = Cli::command().render_long_help().to_string();
+        for word in ["run", "check", "doctor", "Examples:", "INFERSCOPE_<SECTION>_<KEY>"] {
+            assert!(help.contains(word), "{word} is not in:\n{help}");
+        }
+        let mut command = Cli::command();
+        let doctor = command.find_subcommand_mut("doctor").unwrap().render_help().to_string();
+        assert!(doctor.contains("  10  the kernel has no type information"), "{doctor}");
+    }
+}

@@ -1,0 +1,289 @@
+//! Folders that are nodes, one for each family of kernels.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const EVERY_CAPABILITY: u64 = 0x1ff_ffff_ffff;
+const TRACEPOINTS_OF_5_10: &[&str] = &[
+    "tcp_probe",
+    "inet_sock_set_state",
+    "tcp_destroy_sock",
+    "sched_process_exec",
+    "sched_process_fork",
+    "sched_process_exit",
+];
+const TRACEPOINTS_OF_6_12: &[&str] = &["sk_data_ready", "sock_send_length", "sock_recv_length"];
+
+/// A node to write into a folder; `Default` is a Debian 13 host seen by root.
+struct Sample {
+    release: &'static str,
+    arch: &'static str,
+    /// `None`: no BTF.
+    tracepoints: Option<Vec<&'static str>>,
+    functions: Vec<&'static str>,
+    lockdown: Option<&'static str>,
+    kprobes: bool,
+    capabilities: u64,
+    memory_lock: &'static str,
+    pid_namespace: u64,
+    user_namespace: u64,
+    cgroup: &'static str,
+    pressure: bool,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self {
+            release: "6.12.43+deb13-amd64",
+            arch: "x86_64",
+            tracepoints: Some([TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_12].concat()),
+            functions: vec!["tcp_sendmsg", "tcp_recvmsg"],
+            lockdown: Some("[none] integrity confidentiality"),
+            kprobes: true,
+            capabilities: EVERY_CAPABILITY,
+            memory_lock: "8388608",
+            pid_namespace: 4_026_531_836,
+            user_namespace: 4_026_531_837,
+            cgroup: "cgroup.controllers",
+            pressure: true,
+        }
+    }
+}
+
+impl Sample {
+    fn write(&self) -> (TempDir, Node) {
+        let folder = tempfile::tempdir().unwrap();
+        let (proc, sys) = (folder.path().join("proc"), folder.path().join("sys"));
+        file(&proc.join("sys/kernel/osrelease"), format!("{}\n", self.release));
+        file(&proc.join("sys/kernel/perf_event_paranoid"), "3\n");
+        file(&proc.join("self/status"), format!("Name:\tinferscope\nCapEff:\t{:016x}\n", self.capabilities));
+        let limits = format!("Max locked memory         {}              8388608  bytes\n", self.memory_lock);
+        file(&proc.join("self/limits"), limits);
+        fs::create_dir_all(proc.join("self/ns")).unwrap();
+        symlink(format!("pid:[{}]", self.pid_namespace), proc.join("self/ns/pid")).unwrap();
+        symlink(format!("user:[{}]", self.user_namespace), proc.join("self/ns/user")).unwrap();
+        if self.pressure {
+            file(&proc.join("pressure/memory"), "some avg10=0.00\n");
+        }
+        if let Some(tracepoints) = &self.tracepoints {
+            let tracepoints = tracepoints.iter().map(|name| format!("btf_trace_{name}"));
+            let names: Vec<String> =
+                tracepoints.chain(self.functions.iter().map(|name| (*name).to_owned())).collect();
+            file(&sys.join("kernel/btf/vmlinux"), btf::sample(&names));
+        }
+        if let Some(lockdown) = self.lockdown {
+            file(&sys.join("kernel/security/lockdown"), lockdown);
+        }
+        if self.kprobes {
+            file(&sys.join("bus/event_source/devices/kprobe/type"), "8\n");
+        }
+        file(&sys.join("fs/cgroup").join(self.cgroup), "cpu memory\n");
+        (folder, Node { proc, sys, arch: self.arch.to_owned() })
+    }
+}
+
+fn file(path: &Path, content: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// The exit status, and every finding that is not ok.
+fn check(sample: &Sample, exit_code: u8, expected: &[(&str, State)]) {
+    let (_folder, node) = sample.write();
+    let report = Report::of(&node);
+    let not_ok: Vec<(&str, State)> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.state != State::Ok)
+        .map(|finding| (finding.name, finding.state))
+        .collect();
+    assert_eq!(not_ok, expected, "{}", report.text());
+    assert_eq!(report.exit_code, exit_code, "{}", report.text());
+}
+
+#[test]
+fn debian_13_host_has_all() {
+    check(&Sample::default(), 0, &[]);
+}
+
+#[test]
+fn debian_11_and_12_fall_back_for_sockets_and_arrival() {
+    for release in ["5.10.0-35-amd64", "6.1.0-40-amd64"] {
+        let sample = Sample { release, tracepoints: Some(TRACEPOINTS_OF_5_10.to_vec()), ..Sample::default() };
+        check(&sample, 20, &[("socket bytes", State::Degraded), ("arrival of data", State::Degraded)]);
+    }
+}
+
+#[test]
+fn hardened_machine_with_cgroup_v1_has_all_that_counts() {
+    let sample = Sample {
+        release: "6.18.44",
+        lockdown: Some("none [integrity] confidentiality"),
+        kprobes: false,
+        cgroup: "memory/tasks",
+        ..Sample::default()
+    };
+    check(&sample, 0, &[("kprobes", State::Missing), ("cgroup", State::Degraded)]);
+}
+
+#[test]
+fn kernel_without_type_information_cannot_run() {
+    check(&Sample { tracepoints: None, ..Sample::default() }, 10, &[("BTF", State::Missing)]);
+}
+
+#[test]
+fn old_kernel_is_refused() {
+    let sample = Sample { release: "4.18.0-553.el8.x86_64", ..Sample::default() };
+    check(&sample, 12, &[("kernel", State::Missing)]);
+    check(&Sample { release: "strange", ..Sample::default() }, 12, &[("kernel", State::Missing)]);
+}
+
+#[test]
+fn kernel_without_socket_hooks_measures_nothing() {
+    let sample = Sample {
+        tracepoints: Some(TRACEPOINTS_OF_5_10.to_vec()),
+        functions: Vec::new(),
+        ..Sample::default()
+    };
+    check(&sample, 13, &[("socket bytes", State::Missing), ("arrival of data", State::Degraded)]);
+}
+
+#[test]
+fn kernel_with_few_tracepoints_names_each_loss() {
+    let sample = Sample { tracepoints: Some(vec!["tcp_destroy_sock"]), ..Sample::default() };
+    let expected = [
+        ("socket bytes", State::Degraded),
+        ("arrival of data", State::Missing),
+        ("connection end", State::Degraded),
+        ("process events", State::Missing),
+    ];
+    check(&sample, 20, &expected);
+}
+
+#[test]
+fn user_without_rights_lacks_both_permissions() {
+    let sample = Sample { capabilities: 0, ..Sample::default() };
+    check(&sample, 11, &[("load programs", State::Missing), ("read processes", State::Degraded)]);
+}
+
+#[test]
+fn capabilities_that_suffice() {
+    let bits = |bits: &[u32]| bits.iter().map(|bit| 1 << bit).sum::<u64>();
+    let rows: &[(&[u32], u8)] = &[
+        (&[39, 38, 19, 2], 0),
+        (&[21, 19, 1], 0),
+        (&[39, 38], 22),
+        (&[39, 38, 19], 22),
+        (&[39, 19, 2], 11),
+        (&[38, 19, 2], 11),
+    ];
+    for (held, expected) in rows {
+        let (_folder, node) = Sample { capabilities: bits(held), ..Sample::default() }.write();
+        assert_eq!(Report::of(&node).exit_code, *expected, "capabilities {held:?}");
+    }
+}
+
+#[test]
+fn root_of_a_user_namespace_is_not_root() {
+    let sample = Sample { user_namespace: 4_026_532_000, ..Sample::default() };
+    check(&sample, 11, &[("load programs", State::Missing)]);
+}
+
+#[test]
+fn container_without_the_hosts_processes_finds_no_server() {
+    let sample = Sample { pid_namespace: 4_026_532_100, ..Sample::default() };
+    check(&sample, 14, &[("process numbers", State::Missing)]);
+}
+
+#[test]
+fn locked_memory_counts_before_5_11_only() {
+    let old = |memory_lock, capabilities| Sample {
+        release: "5.10.0-35-amd64",
+        memory_lock,
+        capabilities,
+        ..Sample::default()
+    };
+    let without_resource = EVERY_CAPABILITY & !(1 << 24);
+    check(&old("65536", without_resource), 15, &[("locked memory", State::Missing)]);
+    check(&old("65536", EVERY_CAPABILITY), 0, &[]);
+    check(&old("unlimited", without_resource), 0, &[]);
+    check(&Sample { memory_lock: "65536", capabilities: without_resource, ..Sample::default() }, 0, &[]);
+}
+
+#[test]
+fn confidentiality_and_arm64_are_stated_losses() {
+    let lockdown = Some("none integrity [confidentiality]");
+    check(&Sample { lockdown, ..Sample::default() }, 21, &[("lockdown", State::Degraded)]);
+    check(&Sample { arch: "aarch64", ..Sample::default() }, 26, &[("processor", State::Degraded)]);
+    check(&Sample { lockdown: None, ..Sample::default() }, 0, &[]);
+}
+
+#[test]
+fn what_this_version_does_not_use_costs_no_status() {
+    let sample = Sample { pressure: false, cgroup: "other", kprobes: false, ..Sample::default() };
+    let expected = [("kprobes", State::Missing), ("cgroup", State::Missing), ("pressure", State::Missing)];
+    check(&sample, 0, &expected);
+}
+
+#[test]
+fn running_agent_is_shown() {
+    let (_folder, node) = Sample::default().write();
+    file(&node.proc.join("locks"), "1: FLOCK  ADVISORY  WRITE 4121 00:04:4026531836 0 EOF\n");
+    let report = Report::of(&node);
+    let agent = report.findings.iter().find(|finding| finding.name == "agent").unwrap();
+    assert_eq!(agent.found, "runs (tgid 4121)");
+}
+
+#[test]
+fn text_says_what_it_costs_and_what_to_do() {
+    let (_folder, node) = Sample { pid_namespace: 1, ..Sample::default() }.write();
+    let mut out = Vec::new();
+    assert_eq!(run(&node, false, &mut out).unwrap(), 14);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("missing   process numbers     those of a container\n"), "{text}");
+    assert!(
+        text.contains("  costs: kernel programs report") && text.contains("  do: give the container"),
+        "{text}"
+    );
+    assert!(text.ends_with("\ncannot run: not in the host's process namespace (exit status 14)\n"), "{text}");
+}
+
+#[test]
+fn json_carries_the_same() {
+    let (_folder, node) = Sample { arch: "aarch64", ..Sample::default() }.write();
+    let mut out = Vec::new();
+    run(&node, true, &mut out).unwrap();
+    let page: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(page["exit_code"], 26);
+    let findings = page["findings"].as_array().unwrap();
+    let processor = findings.iter().find(|finding| finding["name"] == "processor").unwrap();
+    assert_eq!((&processor["state"], &processor["exit_code"]), (&"degraded".into(), &26.into()));
+    assert!(findings.iter().all(|finding| finding["found"].is_string()));
+}
+
+#[test]
+fn every_cause_is_in_the_table_of_help_once_and_in_order() {
+    let table = Cause::table();
+    let codes: Vec<u8> =
+        table.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    let expected: Vec<u8> = std::iter::once(0).chain(Cause::ALL.into_iter().map(Cause::code)).collect();
+    assert_eq!(codes, expected);
+    assert!(codes.is_sorted());
+}
+
+#[test]
+fn shipped_unit_gives_what_is_looked_for() {
+    let unit = include_str!("../../../../deploy/inferscope.service");
+    let line = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    for capability in ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"] {
+        for key in ["AmbientCapabilities=", "CapabilityBoundingSet="] {
+            assert!(line(key).contains(capability), "{key} lacks {capability}");
+        }
+    }
+    assert_eq!(line("LimitMEMLOCK="), "infinity");
+}

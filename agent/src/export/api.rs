@@ -1,0 +1,76 @@
+//! The JSON interface, for the terminal view and for scripts. Read only. Version 1 may gain fields; a field
+//! keeps its name and meaning. Durations are seconds, sizes bytes, and what is not known is `null`.
+//!
+//! # `GET /api/v1/latency`
+//!
+//! `models`: one object for each model of each workload, made once a second:
+//! `workload`, `model`; `in_flight`, `stalled` (requests now); `requests_per_second`, `errors_per_second`,
+//! `chunks_per_second` (each `last_10s` and `last_5m`); `duration_seconds`, `ttft_seconds`,
+//! `inter_chunk_seconds`, `time_per_output_token_seconds` (each `count`, `p50`, `p90`, `p95`, `p99` over the
+//! last 5 minutes, with at most 1 % error).
+//!
+//! # `GET /api/v1/requests?after=N&limit=M`
+//!
+//! The newest 4,096 finished inference requests. `requests`: those with a `seq` above `after`, oldest first,
+//! at most `limit` (100 unless given, 1,000 at most); without `after`, the newest. `next`: the `after` that
+//! goes on from here. `missed`: how many after `after` are no longer kept. Each has:
+//! `seq`, `ended_unix_seconds`, `workload`, `model`, `route`, `status`, `outcome`, `streamed`,
+//! `duration_seconds`, `ttft_seconds`, `read_delay_seconds`, `send_wait_seconds`, `chunks`,
+//! `gaps` (`count`, `sum_seconds`, `max_seconds` between writes with chunks; `null` where none was seen, or
+//! where more than 16,384 streams were under way), `prompt_tokens`,
+//! `completion_tokens`, `request_id`, `response_id`, `trace_id`, `request_bytes`, `response_bytes`, and
+//! `incomplete` (why its values cannot be trusted). Never content.
+//!
+//! # `GET /api/v1/workloads`
+//!
+//! `workloads`: the inference servers of the node: `workload`, `kind`, `namespace`, `pod`, `container`,
+//! `unit`, `up`, `started_unix_seconds`.
+//!
+//! # Errors
+//!
+//! `{"error": "..."}` with status 400 (a query that is not understood), 404, 405 or 413.
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Json, routing::get};
+use serde::Deserialize;
+
+use super::http::{App, refuse};
+
+/// Requests of one answer unless the query says otherwise.
+pub const LIMIT_DEFAULT: usize = 100;
+/// Requests of one answer at most.
+pub const LIMIT_MAX: usize = 1000;
+
+pub(super) fn router() -> Router<App> {
+    Router::new()
+        .route("/latency", get(latency))
+        .route("/requests", get(requests))
+        .route("/workloads", get(workloads))
+}
+
+async fn latency(State(app): State<App>) -> Response {
+    Json(app.shared.latency.latest()).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestsQuery {
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn requests(State(app): State<App>, query: Result<Query<RequestsQuery>, QueryRejection>) -> Response {
+    let Ok(Query(query)) = query else {
+        return refuse(StatusCode::BAD_REQUEST, "the query takes after and limit, both whole numbers");
+    };
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
+    Json(app.shared.latency.requests(query.after, limit)).into_response()
+}
+
+async fn workloads(State(app): State<App>) -> Response {
+    Json(serde_json::json!({ "workloads": app.shared.health.workloads() })).into_response()
+}

@@ -1,0 +1,465 @@
+//! The HTTP server: connections within limits, and the pages that are no JSON interface.
+//!
+//! In: a listener, what is shown, and the end. Out: answers. A client that is slow to ask, slow to read or
+//! one too many is cut off; it takes nothing from the pipeline, because pages are encoded in a thread of
+//! their own.
+
+use std::future::Future;
+use std::io::IoSlice;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::negotiate::{Format, negotiate};
+use super::{Shared, api};
+use crate::clock::BootTime;
+
+/// Connections at once; one more is answered 503 and closed.
+pub const CONNECTIONS_MAX: usize = 64;
+/// A request's head has to be whole within this, counted from the end of the answer before it.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that takes no byte for this long is cut off, in milliseconds.
+const SEND_TIMEOUT_MS: u32 = 10_000;
+/// Longest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Pages that are encoded at once: each is some hundred KiB and some milliseconds of a processor.
+const SCRAPES_MAX: usize = 2;
+/// Answers under way get this long when the agent ends.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
+/// Pause after a failed accept, which is mostly a want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a client may take; the rest of this file's limits are the same for every test.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connections: usize,
+    header_timeout: Duration,
+}
+
+const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+                       content-length: 32\r\nconnection: close\r\n\r\n{\"error\":\"too many connections\"}";
+
+/// Serves until `shutdown` is ready, then lets answers under way finish.
+///
+/// # Errors
+/// A listener whose address cannot be told.
+pub async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let limits = Limits { connections: CONNECTIONS_MAX, header_timeout: HEADER_TIMEOUT };
+    serve_within(limits, listener, shared, shutdown).await
+}
+
+async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let address = listener.local_addr().context("read the address of the http listener")?;
+    tracing::info!(%address, "serving");
+    let server = Server::new(limits, shared);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => server.take(stream, &graceful, &mut connections),
+                Err(error) => {
+                    tracing::debug!(%error, "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    // What has not finished by then is aborted with its set.
+    let _ = tokio::time::timeout(SHUTDOWN_MAX, graceful.shutdown()).await;
+    Ok(())
+}
+
+struct Server {
+    limits: Limits,
+    shared: Arc<Shared>,
+    router: Router,
+    permits: Arc<Semaphore>,
+}
+
+impl Server {
+    fn new(limits: Limits, shared: Arc<Shared>) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.connections));
+        Self { limits, router: router(shared.clone()), shared, permits }
+    }
+
+    /// Serves a connection, or refuses it where there are too many.
+    fn take(&self, stream: TcpStream, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            self.shared.health.refuse_connection();
+            // Into an empty send buffer this fits or the client is gone: nothing waits.
+            let _ = stream.try_write_vectored(&[IoSlice::new(REFUSAL.as_bytes())]);
+            return;
+        };
+        // A scrape is one small and one big write: neither waits for an acknowledgement of the other.
+        let _ = stream.set_nodelay(true);
+        // A kernel without it only loses this limit.
+        let _ = set_tcp_user_timeout(&stream, SEND_TIMEOUT_MS);
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        connections.spawn(run(graceful.watch(connection), permit));
+    }
+}
+
+/// Drives a connection to its end, holding its place among [`CONNECTIONS_MAX`].
+async fn run(connection: impl Future<Output = hyper::Result<()>>, permit: OwnedSemaphorePermit) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "http connection");
+    }
+    drop(permit);
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) shared: Arc<Shared>,
+    scrapes: Arc<Semaphore>,
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .nest("/api/v1", api::router())
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "not found") })
+        .method_not_allowed_fallback(|| async { refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD") })
+        .layer(middleware::from_fn(refuse_bodies))
+        .with_state(App { shared, scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)) })
+}
+
+/// An error as JSON.
+pub(super) fn refuse(status: StatusCode, error: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": error }))).into_response()
+}
+
+/// No page takes a body, so none is read: a request with one is refused and its connection closed.
+async fn refuse_bodies(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if length || headers.contains_key(header::TRANSFER_ENCODING) {
+        let mut response = refuse(StatusCode::PAYLOAD_TOO_LARGE, "no page takes a request body");
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    next.run(request).await
+}
+
+async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    // Several lines of one header are one list.
+    let accept: Vec<_> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
+    let format = negotiate(&accept.join(","), app.shared.registries.native.is_some());
+    let Ok(_permit) = app.scrapes.acquire().await else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the agent ends");
+    };
+    let shared = app.shared.clone();
+    let page = tokio::task::spawn_blocking(move || encode(&shared, format)).await;
+    match page.context("encode the page").flatten() {
+        Ok(page) => ([(header::CONTENT_TYPE, format.content_type())], page).into_response(),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "encode the page");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be encoded")
+        }
+    }
+}
+
+fn encode(shared: &Shared, format: Format) -> Result<Vec<u8>> {
+    let started = Instant::now();
+    let registries = &shared.registries;
+    let page = match format {
+        Format::Text => registries.text()?,
+        Format::OpenMetrics => registries.openmetrics()?,
+        Format::Protobuf => registries.protobuf()?.context("protobuf is off")?,
+    };
+    shared.health.scraped(started.elapsed());
+    Ok(page)
+}
+
+async fn healthz(State(app): State<App>) -> Response {
+    let report = app.shared.health.report(BootTime::now());
+    let status = if report.is_alive() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report)).into_response()
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    let ready = app.shared.health.readiness();
+    let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(ready)).into_response()
+}
+
+async fn index() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>inferscope</title></head><body>",
+        "<h1>inferscope ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1><ul>",
+        "<li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>",
+        "<li><a href=\"/healthz\">/healthz</a>: state of each signal and probe</li>",
+        "<li><a href=\"/readyz\">/readyz</a>: whether it measures</li>",
+        "<li><a href=\"/api/v1/latency\">/api/v1/latency</a>: rates and quantiles of each model</li>",
+        "<li><a href=\"/api/v1/requests\">/api/v1/requests</a>: the newest finished requests</li>",
+        "<li><a href=\"/api/v1/workloads\">/api/v1/workloads</a>: the inference servers of this node</li>",
+        "</ul></body></html>",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::health::{Health, ProbeState, SignalState};
+    use crate::registry::Registries;
+    use crate::signal::Signal as _;
+    use crate::signal::latency::{LatencySignal, Options, tests::record};
+
+    const SHORT: Limits = Limits { connections: 2, header_timeout: Duration::from_millis(300) };
+    /// Longer than any answer takes, short enough for a test that hangs.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Running {
+        address: std::net::SocketAddr,
+        health: Health,
+        end: oneshot::Sender<()>,
+        server: JoinHandle<Result<()>>,
+    }
+
+    async fn start(limits: Limits, native: bool) -> Running {
+        let mut registries = Registries::new(native);
+        let health = Health::new(&mut registries.common);
+        let options = Options { native_histograms: native, ..Options::default() };
+        let mut signal = LatencySignal::new(options, &mut registries, BootTime::now());
+        signal.on_request(&record());
+        let shared = Shared { registries, health: health.clone(), latency: signal.view() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ended) = oneshot::channel();
+        let shutdown = async move { drop(ended.await) };
+        let server = tokio::spawn(serve_within(limits, listener, Arc::new(shared), shutdown));
+        Running { address, health, end, server }
+    }
+
+    impl Running {
+        /// Sends `request` as it is, and reads until the server closes.
+        async fn exchange(&self, request: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            read_to_end(&mut stream).await
+        }
+
+        async fn get(&self, path: &str, headers: &str) -> String {
+            self.exchange(&format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n"))
+                .await
+        }
+    }
+
+    async fn read_to_end(stream: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn starts(answer: &str, head: &str) {
+        assert!(answer.starts_with(head), "{head} begins {answer}");
+    }
+
+    fn contains(answer: &str, part: &str) {
+        assert!(answer.contains(part), "{part} in {answer}");
+    }
+
+    #[tokio::test]
+    async fn metrics_come_in_the_format_asked_for() {
+        let server = start(SHORT, true).await;
+        let answer = server.get("/metrics", "").await;
+        starts(&answer, "HTTP/1.1 200 OK\r\n");
+        contains(&answer, "content-type: text/plain; version=0.0.4; charset=utf-8\r\n");
+        contains(&answer, "vllm_requests_total{model=\"m\",workload=\"w\"} 1\n");
+        contains(&answer, "process_open_fds ");
+        let answer = server.get("/metrics", "accept: application/openmetrics-text;version=1.0.0\r\n").await;
+        contains(&answer, "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n");
+        contains(&answer, "# EOF\n");
+        contains(&answer, "inferscope_scrapes_total 1\n");
+        let protobuf = Format::Protobuf.content_type();
+        let answer = server.get("/metrics", &format!("accept: {protobuf}\r\n")).await;
+        contains(&answer, &format!("content-type: {protobuf}\r\n"));
+        // Several lines of the header are one list.
+        let answer =
+            server.get("/metrics", &format!("accept: text/plain\r\naccept: {protobuf};q=0.5\r\n")).await;
+        contains(&answer, "content-type: text/plain");
+    }
+
+    #[tokio::test]
+    async fn protobuf_is_not_offered_where_it_is_off() {
+        let server = start(SHORT, false).await;
+        let answer =
+            server.get("/metrics", &format!("accept: {}\r\n", Format::Protobuf.content_type())).await;
+        contains(&answer, "content-type: text/plain; version=0.0.4; charset=utf-8\r\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_and_what_is_not_allowed_is_said_as_json() {
+        let server = start(SHORT, false).await;
+        for (request, head, body) in [
+            ("GET /nothing", "404 Not Found", "{\"error\":\"not found\"}"),
+            ("GET /api/v1/nothing", "404 Not Found", "{\"error\":\"not found\"}"),
+            ("DELETE /metrics", "405 Method Not Allowed", "{\"error\":\"only GET and HEAD\"}"),
+            ("DELETE /api/v1/latency", "405 Method Not Allowed", "{\"error\":\"only GET and HEAD\"}"),
+            ("GET /api/v1/requests?after=x", "400 Bad Request", "whole numbers"),
+            ("GET /api/v1/requests?from=1", "400 Bad Request", "whole numbers"),
+        ] {
+            let answer =
+                server.exchange(&format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
+            starts(&answer, &format!("HTTP/1.1 {head}\r\n"));
+            contains(&answer, "content-type: application/json\r\n");
+            contains(&answer, body);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_with_a_body_is_refused_and_its_connection_closed() {
+        let server = start(SHORT, false).await;
+        for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
+            let answer =
+                server.exchange(&format!("GET /metrics HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n")).await;
+            starts(&answer, "HTTP/1.1 413 Payload Too Large\r\n");
+            contains(&answer, "connection: close\r\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_head_and_an_idle_connection_are_cut_off() {
+        let server = start(SHORT, false).await;
+        let begun = Instant::now();
+        let mut slow = TcpStream::connect(server.address).await.unwrap();
+        slow.write_all(b"GET /metrics HTTP/1.1\r\nhost:").await.unwrap();
+        read_to_end(&mut slow).await;
+        let mut idle = TcpStream::connect(server.address).await.unwrap();
+        idle.write_all(b"GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let answer = read_to_end(&mut idle).await;
+        starts(&answer, "HTTP/1.1 503");
+        assert!(begun.elapsed() >= SHORT.header_timeout * 2, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused() {
+        let server = start(SHORT, false).await;
+        let answer = server.get("/metrics", &format!("x: {}\r\n", "y".repeat(HEAD_BYTES_MAX))).await;
+        starts(&answer, "HTTP/1.1 431 ");
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_refused_and_counted() {
+        let limits = Limits { header_timeout: PATIENCE, ..SHORT };
+        let server = start(limits, false).await;
+        let mut held = Vec::new();
+        for _ in 0..limits.connections {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            // Answered, so it has its place.
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            stream.read_u8().await.unwrap();
+            held.push(stream);
+        }
+        let mut refused = TcpStream::connect(server.address).await.unwrap();
+        let answer = read_to_end(&mut refused).await;
+        starts(&answer, "HTTP/1.1 503 Service Unavailable\r\n");
+        contains(&answer, "content-length: 32\r\n");
+        assert_eq!(answer.split("\r\n\r\n").nth(1).unwrap().len(), 32);
+        held.pop();
+        // The place is free as soon as the server has seen the end of the connection.
+        let answer = loop {
+            let answer = server.get("/metrics", "").await;
+            if !answer.starts_with("HTTP/1.1 503") {
+                break answer;
+            }
+        };
+        contains(&answer, "inferscope_http_connections_refused_total ");
+        assert!(!answer.contains("inferscope_http_connections_refused_total 0\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn health_and_readiness_follow_the_agent() {
+        let server = start(SHORT, false).await;
+        let answer = server.get("/readyz", "").await;
+        starts(&answer, "HTTP/1.1 503");
+        contains(&answer, r#"{"ready":false,"waiting_for":["probes","first scan for workloads"]}"#);
+        let (program, hook) = ("socket_write".to_owned(), Some("fexit/sock_sendmsg".to_owned()));
+        server.health.set_probes(vec![ProbeState { program, hook, reason: None }]);
+        server.health.set_scanned();
+        server.health.set_signal("gpu", SignalState::Unsupported("no library".to_owned()));
+        server.health.tick(BootTime::now());
+        starts(&server.get("/readyz", "").await, "HTTP/1.1 200");
+        let answer = server.get("/healthz", "").await;
+        starts(&answer, "HTTP/1.1 200");
+        contains(&answer, r#""status":"ok""#);
+        contains(&answer, r#"{"signal":"gpu","state":"unsupported","reason":"no library"}"#);
+        contains(&answer, r#"{"program":"socket_write","hook":"fexit/sock_sendmsg","reason":null}"#);
+        server.health.tick(BootTime(1));
+        let answer = server.get("/healthz", "").await;
+        starts(&answer, "HTTP/1.1 503");
+        contains(&answer, r#""status":"stuck""#);
+    }
+
+    #[tokio::test]
+    async fn the_json_interface_lists_requests_and_models() {
+        let server = start(SHORT, false).await;
+        let answer = server.get("/api/v1/requests?after=0&limit=5", "").await;
+        contains(&answer, r#""seq":1,"#);
+        contains(&answer, r#""route":"/v1/chat/completions","status":200,"outcome":"ok","streamed":true,"#);
+        contains(&answer, r#""duration_seconds":0.12,"ttft_seconds":0.04,"#);
+        contains(&answer, r#""request_id":"req-1","response_id":null,"#);
+        contains(&server.get("/api/v1/requests", "").await, r#""next":1,"missed":0"#);
+        contains(&server.get("/api/v1/latency", "").await, r#"{"models":["#);
+        contains(&server.get("/api/v1/workloads", "").await, r#"{"workloads":[]}"#);
+        contains(&server.get("/", "").await, "/api/v1/latency");
+        let head = server.exchange("HEAD /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_no_idle_connection() {
+        let server = start(Limits { header_timeout: PATIENCE, ..SHORT }, false).await;
+        let mut idle = TcpStream::connect(server.address).await.unwrap();
+        idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        idle.read_u8().await.unwrap();
+        server.end.send(()).unwrap();
+        tokio::time::timeout(PATIENCE, server.server).await.unwrap().unwrap().unwrap();
+        read_to_end(&mut idle).await;
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! Counters that are told their total instead of their growth.
+//!
+//! In: totals of a source that may begin anew (a program loaded again). Out: counters that only rise.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+/// The newest total of each series, by its labels.
+#[derive(Debug)]
+struct Last<L>(Mutex<HashMap<L, u64>>);
+
+impl<L: Clone + Eq + Hash> Last<L> {
+    /// Growth since the total before; a smaller total is a source that began anew at 0.
+    fn growth(&self, labels: &L, total: u64) -> u64 {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.insert(labels.clone(), total).unwrap_or(0);
+        total.checked_sub(before).unwrap_or(total)
+    }
+}
+
+impl<L> Default for Last<L> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// Counters of things.
+#[derive(Debug)]
+pub struct Totals<L> {
+    family: Family<L, Counter>,
+    last: Last<L>,
+}
+
+/// Counters of seconds.
+#[derive(Debug)]
+pub struct SecondsTotals<L> {
+    family: Family<L, Counter<f64, AtomicU64>>,
+    last: Last<L>,
+}
+
+impl<L: Clone + Eq + Hash> Totals<L> {
+    /// The total of one series, made where it is new.
+    pub fn set(&self, labels: &L, total: u64) {
+        self.family.get_or_create(labels).inc_by(self.last.growth(labels, total));
+    }
+
+    /// To register.
+    pub fn family(&self) -> Family<L, Counter> {
+        self.family.clone()
+    }
+}
+
+impl<L: Clone + Eq + Hash> SecondsTotals<L> {
+    /// Likewise.
+    pub fn set(&self, labels: &L, total: Duration) {
+        let total = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
+        let growth = self.last.growth(labels, total);
+        self.family.get_or_create(labels).inc_by(growth as f64 / 1e9);
+    }
+
+    /// Likewise.
+    pub fn family(&self) -> Family<L, Counter<f64, AtomicU64>> {
+        self.family.clone()
+    }
+}
+
+impl<L: Clone + Eq + Hash> Default for Totals<L> {
+    fn default() -> Self {
+        Self { family: Family::default(), last: Last::default() }
+    }
+}
+
+impl<L: Clone + Eq + Hash> Default for SecondsTotals<L> {
+    fn default() -> Self {
+        Self { family: Family::default(), last: Last::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_begins_anew_does_not_take_back() {
+        let totals: Totals<()> = Totals::default();
+        for (total, expected) in [(0, 0), (5, 5), (5, 5), (9, 9), (2, 11), (3, 12)] {
+            totals.set(&(), total);
+            assert_eq!(totals.family.get_or_create(&()).get(), expected, "after total {total}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_counted_whole() {
+        let totals: SecondsTotals<()> = SecondsTotals::default();
+        totals.set(&(), Duration::from_millis(1500));
+        totals.set(&(), Duration::from_millis(2500));
+        assert!((totals.family.get_or_create(&()).get() - 2.5).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,176 @@
+//! How an agent begins, is told to reload, and ends: signals of the kernel and the service manager.
+//!
+//! In: SIGHUP, SIGTERM, SIGINT. Out: [`LifecycleEvent`]s for the pipeline to select on, and what the service
+//! manager is told. What a reload or an end means is the pipeline's business.
+
+pub mod lock;
+pub mod logs;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// From the request to stop to the end of the process, at most.
+pub const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the pipeline is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifecycleEvent {
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGTERM or SIGINT: end within [`STOP_WITHIN`].
+    Stop,
+}
+
+/// The signals of this process.
+#[derive(Debug)]
+pub struct Lifecycle {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Lifecycle {
+    /// Takes the signals over: from here on none of them ends the process by itself.
+    ///
+    /// # Errors
+    /// Not inside a runtime, or the kernel refuses.
+    pub fn listen() -> Result<Self> {
+        let listen = |kind, name: &str| signal(kind).with_context(|| format!("listen for {name}"));
+        Ok(Self {
+            hangup: listen(SignalKind::hangup(), "SIGHUP")?,
+            terminate: listen(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: listen(SignalKind::interrupt(), "SIGINT")?,
+        })
+    }
+
+    /// The next one. Nothing is lost when the future is dropped before it is ready.
+    pub async fn next(&mut self) -> LifecycleEvent {
+        tokio::select! {
+            // An end goes before a reload that came at the same time.
+            biased;
+            _ = self.terminate.recv() => LifecycleEvent::Stop,
+            _ = self.interrupt.recv() => LifecycleEvent::Stop,
+            _ = self.hangup.recv() => LifecycleEvent::Reload,
+        }
+    }
+}
+
+/// What the service manager (systemd) is told; silent where there is none.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceManager {
+    watchdog: Option<Duration>,
+}
+
+impl ServiceManager {
+    /// Of this process, as its environment says.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self { watchdog: sd_notify::watchdog_enabled() }
+    }
+
+    /// The agent measures and serves; `status` is shown by `systemctl status`.
+    pub fn ready(self, status: &str) {
+        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// A reload began; [`Self::ready`] ends it, whether it took the new configuration or kept the old.
+    pub fn reloading(self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "read the clock for the service manager"),
+        }
+    }
+
+    /// The end began.
+    pub fn stopping(self) {
+        tell(&[NotifyState::Stopping]);
+    }
+
+    /// How often [`Self::alive`] has to be called: half of what the unit allows. `None`: never.
+    #[must_use]
+    pub fn alive_every(self) -> Option<Duration> {
+        self.watchdog.map(|allowed| allowed / 2)
+    }
+
+    /// The pipeline goes round.
+    pub fn alive(self) {
+        if self.watchdog.is_some() {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "tell the service manager");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal as Kind, getpid, kill_process};
+
+    use super::*;
+
+    // One test: signals reach every listener of a process, so two tests would hear each other.
+    #[tokio::test]
+    async fn signals_become_events_and_stop_goes_first() {
+        let mut lifecycle = Lifecycle::listen().unwrap();
+        let rows = [
+            (Kind::HUP, LifecycleEvent::Reload),
+            (Kind::TERM, LifecycleEvent::Stop),
+            (Kind::INT, LifecycleEvent::Stop),
+        ];
+        for (kind, expected) in rows {
+            kill_process(getpid(), kind).unwrap();
+            let event = tokio::time::timeout(Duration::from_secs(10), lifecycle.next()).await.unwrap();
+            assert_eq!(event, expected, "{kind:?}");
+        }
+
+        kill_process(getpid(), Kind::HUP).unwrap();
+        kill_process(getpid(), Kind::TERM).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(lifecycle.next().await, LifecycleEvent::Stop);
+        assert_eq!(lifecycle.next().await, LifecycleEvent::Reload);
+    }
+
+    /// What a manager heard, and whether the watchdog is on, as the environment of the process says.
+    #[test]
+    fn without_a_manager_all_is_silent() {
+        let manager = ServiceManager::of_process();
+        manager.ready("measures");
+        manager.alive();
+        manager.reloading();
+        manager.stopping();
+        let expected = std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(30));
+        assert_eq!(manager.alive_every(), expected);
+    }
+
+    #[test]
+    fn manager_hears_what_happens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        // The environment belongs to a process: the test above, in a process that has a manager.
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "lifecycle::tests::without_a_manager_all_is_silent"])
+            .envs([("NOTIFY_SOCKET", path.as_os_str()), ("WATCHDOG_USEC", "60000000".as_ref())])
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+
+        socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 256];
+        let heard = std::iter::from_fn(|| {
+            let len = socket.recv(&mut bytes).ok()?;
+            Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+        });
+        let heard: Vec<String> = heard.collect();
+        let began = heard.iter().map(|message| message.lines().next().unwrap_or_default());
+        assert_eq!(began.collect::<Vec<_>>(), ["READY=1", "WATCHDOG=1", "RELOADING=1", "STOPPING=1"]);
+        assert!(heard[0].contains("STATUS=measures") && heard[2].contains("MONOTONIC_USEC="), "{heard:?}");
+    }
+}

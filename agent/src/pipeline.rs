@@ -1,0 +1,308 @@
+//! How is it wired? Owns the state of all rooms, lists the signals, and hands on; no other logic.
+//!
+//! One task owns everything that changes, so nothing here takes a lock. It looks at the rings at a steady
+//! pace; the HTTP server runs on threads of its own and reads atomics.
+
+mod account;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use inferscope_common::process::{ProcessEvent, ProcessKind};
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+use crate::cli::Start;
+use crate::clock::BootTime;
+use crate::config::Config;
+use crate::export::{self, Shared};
+use crate::health::{Health, SignalState};
+use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
+use crate::probe::Probe;
+use crate::registry::Registries;
+use crate::request::record::Observation;
+use crate::request::{Connections, Follow};
+use crate::signal::latency::LatencySignal;
+use crate::signal::{Signal, Tick};
+use crate::workload::labels::ModelLabels;
+use crate::workload::node::Roots;
+use crate::workload::{Changes, Workloads};
+
+/// Pace at which the rings are looked at: what a record waits at most, and 50 wake-ups a second.
+const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// Socket events between two looks at the process ring.
+const DRAIN_EVENTS: usize = 4096;
+/// Pace of the signals' tick.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// Pace of the look at the whole of `/proc`, for what the process events did not tell.
+const SCAN_EVERY: Duration = Duration::from_secs(10);
+/// Threads of the HTTP server. The pipeline has the main thread for itself.
+const SERVER_THREADS: usize = 2;
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// Something it needs at its start is missing.
+pub fn run(start: Start) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(SERVER_THREADS)
+        .enable_all()
+        .build()
+        .context("start the threads of the server")?;
+    let result = runtime.block_on(measure(start));
+    runtime.shutdown_timeout(STOP_WITHIN / 2);
+    result
+}
+
+async fn measure(start: Start) -> Result<()> {
+    let lifecycle = Lifecycle::listen()?;
+    let Start { config, sources, log, lock: _lock } = start;
+    let address = config.export.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address} (export.listen); another program may have it"))?;
+    let (pipeline, shared) = Pipeline::new(&config)?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(export::serve(listener, shared, async {
+        // A sender that is gone is a pipeline that has ended: the same.
+        let _ended = stopped.await;
+    }));
+    info!("serving http://{address}/metrics");
+    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
+    pipeline.run(config, lifecycle, reload).await;
+    let _server_gone = stop.send(());
+    match tokio::time::timeout(STOP_WITHIN / 2, server).await {
+        Ok(served) => served.context("the server's task")?,
+        // Clients that keep their connection open are cut off.
+        Err(_late) => Ok(()),
+    }
+}
+
+/// The state of all rooms.
+struct Pipeline {
+    probe: Probe,
+    workloads: Workloads,
+    models: ModelLabels,
+    connections: Connections,
+    signals: Vec<Box<dyn Signal>>,
+    health: Health,
+    account: account::Account,
+    observations: Vec<Observation>,
+    ignored: Vec<u64>,
+    /// Processes that ended; what they did before may still wait in the ring.
+    exited: Vec<(u32, BootTime)>,
+}
+
+impl Pipeline {
+    fn new(config: &Config) -> Result<(Self, Arc<Shared>)> {
+        let now = BootTime::now();
+        let mut registries = Registries::new(config.export.native_histograms);
+        let health = Health::new(&mut registries.common);
+        let latency = LatencySignal::new(account::latency_options(config), &mut registries, now);
+        let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
+        let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
+        let mut pipeline = Self {
+            probe: Probe::start()?,
+            workloads: Workloads::new(account::workload_settings(config), Roots::default())?,
+            models: ModelLabels::new(config.limits.models),
+            connections: Connections::new(account::request_settings(config)),
+            signals,
+            health,
+            account: account::Account::default(),
+            observations: Vec::new(),
+            ignored: Vec::new(),
+            exited: Vec::new(),
+        };
+        for signal in &pipeline.signals {
+            pipeline.health.set_signal(signal.name(), SignalState::Ok);
+        }
+        pipeline.health.set_probes(account::probe_states(pipeline.probe.hooks()));
+        pipeline.scan();
+        pipeline.health.set_scanned();
+        pipeline.tick();
+        Ok((pipeline, shared))
+    }
+
+    async fn run(
+        mut self,
+        mut config: Config,
+        mut lifecycle: Lifecycle,
+        reload: impl Fn(&mut Config) -> Result<()>,
+    ) {
+        let manager = ServiceManager::of_process();
+        manager.ready(&account::summary(&self.probe, &self.workloads));
+        let mut drain = steady(DRAIN_EVERY);
+        let mut tick = steady(TICK_EVERY);
+        let mut scan = steady(SCAN_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                event = lifecycle.next() => match event {
+                    LifecycleEvent::Stop => break,
+                    LifecycleEvent::Reload => {
+                        manager.reloading();
+                        self.reload(&mut config, &reload);
+                        manager.ready(&account::summary(&self.probe, &self.workloads));
+                    }
+                },
+                _ = tick.tick() => {
+                    self.tick();
+                    manager.alive();
+                }
+                _ = scan.tick() => self.scan(),
+                _ = drain.tick() => self.drain(),
+            }
+        }
+        info!("stopping");
+        manager.stopping();
+        self.drain();
+    }
+
+    fn reload(&mut self, config: &mut Config, reload: impl Fn(&mut Config) -> Result<()>) {
+        let applied = reload(config).and_then(|()| {
+            self.connections.set_stalled_after(config.request.stalled_after);
+            self.workloads.reload(account::workload_settings(config))
+        });
+        match applied {
+            Ok(()) => info!("configuration read again"),
+            Err(error) => warn!("the configuration stays as it was: {error:#}"),
+        }
+        self.scan();
+    }
+
+    /// Takes what waits in both rings: first who is there, then what they did.
+    fn drain(&mut self) {
+        loop {
+            self.take_processes();
+            let taken = self.take_sockets();
+            self.hand_on();
+            if taken < DRAIN_EVENTS {
+                return self.end_exited();
+            }
+        }
+    }
+
+    fn take_processes(&mut self) {
+        for event in self.probe.rings.drain_processes() {
+            let now = BootTime(event.time_ns);
+            let changes = self.workloads.on_process(&event, now);
+            self.apply(changes);
+            self.confirm(&event, now);
+        }
+    }
+
+    /// What follows from a process event beside the workloads' changes.
+    fn confirm(&mut self, event: &ProcessEvent, now: BootTime) {
+        let known = self.workloads.find(event.tgid);
+        match ProcessKind::try_from(event.kind) {
+            // The kernel has set the bit; setting it again restores one that a neighbour's change took.
+            Ok(ProcessKind::Fork) if known.is_some() => {
+                self.account.note(self.probe.tables.set_watched(event.tgid, true))
+            }
+            Ok(ProcessKind::Exit) if known.is_none() => self.exited.push((event.tgid, now)),
+            _ => {}
+        }
+    }
+
+    /// Ends what processes that are gone left open, once all they did has been taken.
+    fn end_exited(&mut self) {
+        for (tgid, now) in self.exited.drain(..) {
+            self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
+        }
+        self.hand_on();
+    }
+
+    fn take_sockets(&mut self) -> usize {
+        let Self { probe, workloads, models, connections, observations, ignored, account, .. } = self;
+        let taken = probe.rings.drain_sockets(DRAIN_EVENTS, |bytes| {
+            account.socket_events += 1;
+            // What the kernel says of a socket by itself belongs to the process that used it last.
+            let workload = if bytes.event.tgid == 0 { None } else { workloads.find(bytes.event.tgid) };
+            let workload = workload.as_ref().map(|(workload, _)| workload);
+            if connections.on_event(bytes, workload, models, observations) == Follow::Ignore {
+                ignored.push(bytes.event.socket);
+            }
+        });
+        for socket in ignored.drain(..) {
+            account.note(probe.tables.ignore_socket(socket));
+        }
+        taken
+    }
+
+    /// Hands observations to every signal.
+    fn hand_on(&mut self) {
+        for observation in self.observations.drain(..) {
+            for signal in &mut self.signals {
+                match &observation {
+                    Observation::Progress(progress) => signal.on_progress(progress),
+                    Observation::Finished(record) => signal.on_request(record),
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let begun = Instant::now();
+        let now = BootTime::now();
+        self.connections.on_tick(now, &mut self.models, &mut self.observations);
+        self.hand_on();
+        for (workload, model) in self.models.expire(now) {
+            for signal in &mut self.signals {
+                signal.forget_model(&workload, &model);
+            }
+        }
+        let (open, states) = (self.connections.open(now), self.workloads.states());
+        let tick = Tick { now, workloads: &states, open: &open };
+        for signal in &mut self.signals {
+            let state = match signal.on_tick(&tick) {
+                Ok(()) => SignalState::Ok,
+                Err(error) => {
+                    self.health.count_signal_failure(signal.name());
+                    SignalState::Failed(format!("{error:#}"))
+                }
+            };
+            self.health.set_signal(signal.name(), state);
+        }
+        self.health.set_workloads(&states);
+        self.account.publish(&self.health, &self.probe, &self.connections, &self.models);
+        self.health.tick(now);
+        debug!(took = ?begun.elapsed(), "tick");
+    }
+
+    fn scan(&mut self) {
+        let changes = self.workloads.scan(BootTime::now());
+        self.apply(changes);
+    }
+
+    /// Tells the kernel and the signals who came and went.
+    fn apply(&mut self, changes: Changes) {
+        let tables = &mut self.probe.tables;
+        for (tgids, on) in [(&changes.watch, true), (&changes.unwatch, false)] {
+            for &tgid in tgids {
+                self.account.note(tables.set_watched(tgid, on));
+            }
+        }
+        for (ports, on) in [(&changes.listen_ports, true), (&changes.unlisten_ports, false)] {
+            for &port in ports {
+                self.account.note(tables.set_served(port, on));
+            }
+        }
+        for workload in &changes.appeared {
+            info!(workload = %workload.label, kind = workload.kind.label(), "following");
+        }
+        for workload in &changes.gone {
+            for signal in &mut self.signals {
+                signal.forget_workload(workload);
+            }
+        }
+    }
+}
+
+/// A timer that, when it is late, goes on from then: a look that was missed is not made up.
+fn steady(period: Duration) -> tokio::time::Interval {
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}

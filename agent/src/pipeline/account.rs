@@ -1,0 +1,178 @@
+//! The pipeline's books: settings handed to each room, and what kernel and rooms counted handed to health.
+//!
+//! `seen = sent + lost` holds at each stage: `socket_seen` (calls and changes of followed sockets in the
+//! kernel) = `socket_sent` + lost at `ring`; `socket_sent` = `socket_taken` + what still waits in the ring.
+
+use anyhow::Result;
+use inferscope_common::counter::Counter;
+use tracing::warn;
+
+use crate::config::{Config, Sources, WorkloadRule};
+use crate::health::{Health, ProbeState};
+use crate::lifecycle::logs::LogHandle;
+use crate::probe::Probe;
+use crate::probe::attach::Hook;
+use crate::probe::statistics::Sampling;
+use crate::request::{self, Connections};
+use crate::signal::latency;
+use crate::workload::labels::ModelLabels;
+use crate::workload::{Workloads, rules};
+
+/// Ticks between two samples of the programs' run times, of one tick each.
+const SAMPLE_EVERY: u64 = 60;
+
+/// Stages and reasons of what the kernel programs count.
+const KERNEL_EVENTS: [(Counter, &str); 5] = [
+    (Counter::SocketSeen, "socket_seen"),
+    (Counter::SocketSent, "socket_sent"),
+    (Counter::SocketIgnored, "socket_ignored"),
+    (Counter::SocketUndecided, "socket_undecided"),
+    (Counter::ProcessSent, "process_sent"),
+];
+const KERNEL_LOST: [(Counter, &str, &str); 3] = [
+    (Counter::SocketRingFull, "socket_ring", "full"),
+    (Counter::SocketTableFull, "socket_table", "full"),
+    (Counter::ProcessRingFull, "process_ring", "full"),
+];
+
+/// What the pipeline itself counts.
+#[derive(Default)]
+pub(super) struct Account {
+    /// Socket events taken from the ring.
+    pub(super) socket_events: u64,
+    tables_refused: u64,
+    ticks: u64,
+    sampling: Option<Sampling>,
+}
+
+impl Account {
+    /// Notes what became of a change to a kernel table; the first refusal is logged, all are counted.
+    pub(super) fn note(&mut self, change: Result<()>) {
+        if let Err(error) = change {
+            if self.tables_refused == 0 {
+                warn!("a kernel table does not take a change: {error:#}");
+            }
+            self.tables_refused += 1;
+        }
+    }
+
+    /// Hands all counts to health.
+    pub(super) fn publish(
+        &mut self,
+        health: &Health,
+        probe: &Probe,
+        connections: &Connections,
+        models: &ModelLabels,
+    ) {
+        self.publish_kernel(health, probe);
+        health.set_events("socket_taken", self.socket_events);
+        health.set_lost("socket_ring", "undecodable", probe.rings.undecodable());
+        health.set_lost("socket_table", "refused", self.tables_refused);
+        let counts = connections.counts();
+        health.set_lost("connection", "unclaimed", counts.events_unclaimed);
+        health.set_lost("connection", "evicted", counts.connections_evicted);
+        health.set_lost("request", "refused", counts.requests_refused);
+        for (failure, total) in counts.failures() {
+            health.set_parse_failures(failure, total);
+        }
+        health.set_model_overflow(models.overflow());
+        self.sample(health, probe);
+    }
+
+    fn publish_kernel(&mut self, health: &Health, probe: &Probe) {
+        for (counter, stage) in KERNEL_EVENTS {
+            match probe.tables.counter(counter) {
+                Ok(total) => health.set_events(stage, total),
+                Err(error) => self.note(Err(error)),
+            }
+        }
+        for (counter, stage, reason) in KERNEL_LOST {
+            match probe.tables.counter(counter) {
+                Ok(total) => health.set_lost(stage, reason, total),
+                Err(error) => self.note(Err(error)),
+            }
+        }
+    }
+
+    /// Statistics of the programs: on for one tick a minute.
+    fn sample(&mut self, health: &Health, probe: &Probe) {
+        match self.ticks % SAMPLE_EVERY {
+            0 => self.sampling = Sampling::start(),
+            1 => self.sampling = None,
+            _ => {}
+        }
+        self.ticks += 1;
+        let mut skipped = 0;
+        for program in probe.statistics() {
+            health.set_program_runs(&program.program, program.runs, program.run_time);
+            skipped += program.recursion_misses;
+        }
+        health.set_lost("program", "recursion", skipped);
+    }
+}
+
+pub(super) fn latency_options(config: &Config) -> latency::Options {
+    latency::Options {
+        duration_thresholds: config.slo.latency_thresholds(),
+        ttft_thresholds: config.slo.ttft_thresholds(),
+        native_histograms: config.export.native_histograms,
+        opentelemetry: config.export.opentelemetry,
+    }
+}
+
+pub(super) fn request_settings(config: &Config) -> request::Settings {
+    request::Settings {
+        stalled_after: config.request.stalled_after,
+        connections_max: config.request.connections_max,
+    }
+}
+
+pub(super) fn workload_settings(config: &Config) -> rules::Settings {
+    rules::Settings {
+        rules: config.workload.iter().map(rule).collect(),
+        workloads_max: config.limits.workloads,
+        ..rules::Settings::default()
+    }
+}
+
+fn rule(rule: &WorkloadRule) -> rules::Rule {
+    rules::Rule {
+        name: rule.name.clone(),
+        command_regex: rule.command_regex.clone(),
+        port: rule.port,
+        cgroup: rule.cgroup.clone(),
+        unit: rule.unit.clone(),
+        kind: None,
+    }
+}
+
+/// Reads the configuration again and takes over what a running agent can.
+///
+/// # Errors
+/// The new configuration is not right; the running one stays.
+pub(super) fn reload(running: &mut Config, sources: &Sources, log: &LogHandle) -> Result<()> {
+    let next = Config::load(sources)?;
+    let changes = running.changes(&next);
+    if !changes.restart.is_empty() {
+        warn!("a restart is needed for {}", changes.restart.join(", "));
+    }
+    log.set_level(next.log.level)?;
+    *running = next;
+    Ok(())
+}
+
+pub(super) fn probe_states(hooks: &[Hook]) -> Vec<ProbeState> {
+    let state = |hook: &Hook| ProbeState {
+        program: hook.plan.program.to_owned(),
+        hook: hook.absent.is_none().then(|| format!("tp_btf/{}", hook.plan.hook)),
+        reason: hook.absent.as_ref().map(|reason| format!("{}: {reason}", hook.plan.without)),
+    };
+    hooks.iter().map(state).collect()
+}
+
+/// One line for the service manager and the log.
+pub(super) fn summary(probe: &Probe, workloads: &Workloads) -> String {
+    let attached = probe.hooks().iter().filter(|hook| hook.absent.is_none()).count();
+    let up = workloads.states().iter().filter(|state| state.up).count();
+    format!("{attached} of {} kernel programs attached, {up} workloads", probe.hooks().len())
+}

@@ -1,0 +1,90 @@
+//! How do we get at it? Loads the kernel programs, attaches them, and reads what they leave.
+//!
+//! In: the running kernel. Out: events in the order of their socket, counters, which hooks there are.
+//! Alone imports aya. When the agent ends, however it ends, the kernel detaches everything: all hooks
+//! and tables belong to file descriptors of the agent.
+
+#![allow(unsafe_code, reason = "map values are plain old data, which only an unsafe impl can say")]
+
+pub mod attach;
+pub mod btf;
+pub mod offsets;
+pub mod ring;
+pub mod statistics;
+pub mod tables;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use aya::{Btf, Ebpf, EbpfLoader};
+
+use self::attach::Hook;
+use self::btf::KernelTypes;
+use self::ring::Rings;
+use self::tables::Tables;
+
+/// Where a kernel says which types it has.
+pub const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+/// The kernel programs, built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/inferscope-ebpf"));
+
+/// The loaded programs and their rings and tables.
+pub struct Probe {
+    pub rings: Rings,
+    pub tables: Tables,
+    hooks: Vec<Hook>,
+    ebpf: Ebpf,
+}
+
+impl Probe {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// The kernel has no BTF, refuses the tables, or takes none of the programs that measure requests.
+    pub fn start() -> Result<Self> {
+        let types = KernelTypes::read(Path::new(KERNEL_TYPES))
+            .context("the kernel describes no types (CONFIG_DEBUG_INFO_BTF), which the programs need")?;
+        let offsets = offsets::look_up(&types)?;
+        let btf = Btf::from_sys_fs().context("read the kernel's types")?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
+        for (global, offset) in &offsets {
+            loader.override_global(global, offset, true);
+        }
+        let mut ebpf = loader
+            .load(OBJECT)
+            .context("create the kernel tables; this needs CAP_BPF and CAP_PERFMON (or root)")?;
+        let hooks = attach::attach_all(&mut ebpf, &types, &btf);
+        refuse_blindness(&hooks)?;
+        let (rings, tables) = (Rings::new(&mut ebpf)?, Tables::new(&mut ebpf)?);
+        Ok(Self { rings, tables, hooks, ebpf })
+    }
+
+    /// Every program, its hook, and whether it is attached.
+    #[must_use]
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// What each attached program cost so far.
+    #[must_use]
+    pub fn statistics(&self) -> Vec<statistics::ProgramRuns> {
+        self.ebpf.programs().filter_map(|(name, program)| statistics::read(name, program)).collect()
+    }
+}
+
+fn refuse_blindness(hooks: &[Hook]) -> Result<()> {
+    for hook in hooks.iter().filter(|hook| hook.plan.required) {
+        if let Some(reason) = &hook.absent {
+            let Hook { plan, .. } = hook;
+            bail!(
+                "cannot attach {} to {}, without which {}: {reason}",
+                plan.program,
+                plan.hook,
+                plan.without
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What the programs cost, by the kernel's own run-time statistics.
+//!
+//! Statistics cost every program of the machine 60 ns a run while they are on, so they are sampled:
+//! on for a second a minute, where the agent may (CAP_SYS_ADMIN). The counts are of those seconds.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use aya::programs::Program;
+use aya::sys::{Stats, enable_stats};
+use tracing::debug;
+
+/// One program's runs, cumulative since it was loaded.
+#[derive(Clone, Debug)]
+pub struct ProgramRuns {
+    pub program: String,
+    /// Runs while statistics were on.
+    pub runs: u64,
+    /// Time of those runs.
+    pub run_time: Duration,
+    /// Runs that the kernel skipped because the program was already running on that processor; counted
+    /// always.
+    pub recursion_misses: u64,
+    /// Instructions the verifier walked when it was loaded.
+    pub verified_instructions: Option<u32>,
+}
+
+/// Statistics are on while this lives.
+pub struct Sampling {
+    _statistics: OwnedFd,
+}
+
+impl Sampling {
+    /// Turns statistics on; `None` where the agent may not.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        match enable_stats(Stats::RunTime) {
+            Ok(statistics) => Some(Self { _statistics: statistics }),
+            Err(error) => {
+                debug!("program run times are not sampled: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// Reads one program; `None` when it is not loaded.
+pub(super) fn read(name: &str, program: &Program) -> Option<ProgramRuns> {
+    let info = program.info().ok()?;
+    Some(ProgramRuns {
+        program: name.to_owned(),
+        runs: info.run_count(),
+        run_time: info.run_time(),
+        recursion_misses: recursion_misses(program).unwrap_or(0),
+        verified_instructions: info.verified_instruction_count(),
+    })
+}
+
+/// The map library does not show this number; the file descriptor's own page does.
+fn recursion_misses(program: &Program) -> Option<u64> {
+    let fd = program.fd().ok()?;
+    let page = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    let line = page.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
+}

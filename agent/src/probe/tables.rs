@@ -1,0 +1,90 @@
+//! The kernel tables: who is watched, what sockets are taken for, what the programs counted.
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use inferscope_common::counter::Counter;
+use inferscope_common::socket::{SocketState, Verdict};
+use inferscope_common::watch::{TGID_COUNT, bit};
+
+/// [`SocketState`] as the map library wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct StateValue(SocketState);
+
+// SAFETY: SocketState is repr(C), of integers, without implicit padding.
+unsafe impl aya::Pod for StateValue {}
+
+/// Every table that the agent reads or writes.
+pub struct Tables {
+    watched: Array<MapData, u64>,
+    ports: Array<MapData, u64>,
+    sockets: HashMap<MapData, u64, StateValue>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Tables {
+    /// Takes the tables out of the loaded object.
+    ///
+    /// # Errors
+    /// The object has no such maps.
+    pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            watched: Array::try_from(take(ebpf, "WATCHED")?)?,
+            ports: Array::try_from(take(ebpf, "PORTS")?)?,
+            sockets: HashMap::try_from(take(ebpf, "SOCKETS")?)?,
+            counters: PerCpuArray::try_from(take(ebpf, "COUNTERS")?)?,
+        })
+    }
+
+    /// Watches a process, or no longer.
+    ///
+    /// # Errors
+    /// The kernel refuses to change the table.
+    pub fn set_watched(&mut self, tgid: u32, on: bool) -> Result<()> {
+        if tgid >= TGID_COUNT {
+            anyhow::bail!("process {tgid} is beyond what a kernel can give");
+        }
+        set_bit(&mut self.watched, tgid, on).with_context(|| format!("watch process {tgid}"))
+    }
+
+    /// Notes a TCP port as one on which a watched process listens, or no longer.
+    ///
+    /// # Errors
+    /// The kernel refuses to change the table.
+    pub fn set_served(&mut self, port: u16, on: bool) -> Result<()> {
+        set_bit(&mut self.ports, port.into(), on).with_context(|| format!("note port {port}"))
+    }
+
+    /// Has the kernel leave a socket alone from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses to change the table; a socket that is gone is no error.
+    pub fn ignore_socket(&mut self, socket: u64) -> Result<()> {
+        let Ok(StateValue(mut state)) = self.sockets.get(&socket, 0) else { return Ok(()) };
+        state.verdict = Verdict::Ignored as u32;
+        self.sockets.insert(socket, StateValue(state), 0).context("give a socket its verdict")
+    }
+
+    /// The sum of a counter over all processors.
+    ///
+    /// # Errors
+    /// The kernel refuses to read the table.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        Ok(self.counters.get(&(counter as u32), 0).context("read kernel counters")?.iter().sum())
+    }
+}
+
+fn set_bit(bitmap: &mut Array<MapData, u64>, index: u32, on: bool) -> Result<()> {
+    let (word, mask) = bit(index);
+    let bits = bitmap.get(&word, 0)?;
+    let changed = if on { bits | mask } else { bits & !mask };
+    if changed != bits {
+        bitmap.set(word, changed, 0)?;
+    }
+    Ok(())
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
+}

@@ -1,0 +1,314 @@
+//! Heads of HTTP/1 messages: what of them matters.
+//!
+//! In: bytes that begin a message. Out: the facts of its head, and how its body is framed. Parsed by
+//! httparse; header values other than those named here are not kept.
+
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Request, Response};
+
+use super::framing::Framing;
+use super::record::{IDENTITY_BYTES_MAX, OtherRoute, ParseFailure, Route};
+
+/// Longest head that is put together from parts.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Most header lines of a head.
+const HEADERS_MAX: usize = 128;
+
+/// The head of a request.
+pub struct RequestHead {
+    pub route: Route,
+    /// HEAD: the answer has no body.
+    pub head_only: bool,
+    /// CONNECT: a 2xx answer makes it a tunnel.
+    pub connect: bool,
+    pub framing: Framing,
+    pub media: Media,
+    /// Its bytes are compressed.
+    pub encoded: bool,
+    pub request_id: Option<Box<str>>,
+    pub trace_id: Option<Box<str>>,
+}
+
+/// The head of an answer.
+pub struct ResponseHead {
+    pub status: u16,
+    /// As the headers say; some statuses and HEAD have none whatever they say.
+    pub framing: Framing,
+    pub media: Media,
+    pub encoded: bool,
+    /// `upgrade: h2c`.
+    pub to_http2: bool,
+    pub request_id: Option<Box<str>>,
+}
+
+/// What a body is, by `content-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Json,
+    Events,
+    /// No `content-type`: JSON if it looks like it.
+    Unsaid,
+    Other,
+}
+
+/// A head and its length, or `None` when it is not all there.
+pub type Parsed<T> = Result<Option<(T, usize)>, ParseFailure>;
+
+/// # Errors
+/// What the bytes are instead of a request.
+pub fn request(bytes: &[u8]) -> Parsed<RequestHead> {
+    if let Some(failure) = other_protocol(bytes) {
+        return Err(failure);
+    }
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    let len = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(ParseFailure::RequestHead),
+    };
+    let method = request.method.unwrap_or_default();
+    let fields = Fields::of(request.headers).ok_or(ParseFailure::RequestHead)?;
+    let head = RequestHead {
+        route: route(method, request.path.unwrap_or_default()),
+        head_only: method == "HEAD",
+        connect: method == "CONNECT",
+        framing: fields.framing.unwrap_or(Framing::Length(0)),
+        media: fields.media,
+        encoded: fields.encoded,
+        request_id: fields.request_id,
+        trace_id: fields.trace_id,
+    };
+    Ok(Some((head, len)))
+}
+
+/// The facts of a request line, where the rest of the head is not known.
+pub fn request_line(bytes: &[u8]) -> Option<RequestHead> {
+    let line = &bytes[..memchr::memchr(b'\n', bytes)?];
+    let whole = [line.strip_suffix(b"\r").unwrap_or(line), b"\r\n\r\n"].concat();
+    request(&whole).ok().flatten().map(|(head, _)| head)
+}
+
+/// # Errors
+/// [`ParseFailure::ResponseHead`] when the bytes are no response.
+pub fn response(bytes: &[u8]) -> Parsed<ResponseHead> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut response = Response::new(&mut headers);
+    let len = match ParserConfig::default().parse_response(&mut response, bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(ParseFailure::ResponseHead),
+    };
+    let fields = Fields::of(response.headers).ok_or(ParseFailure::ResponseHead)?;
+    let head = ResponseHead {
+        status: response.code.ok_or(ParseFailure::ResponseHead)?,
+        framing: fields.framing.unwrap_or(Framing::UntilClose),
+        media: fields.media,
+        encoded: fields.encoded,
+        to_http2: fields.to_http2,
+        request_id: fields.request_id,
+    };
+    Ok(Some((head, len)))
+}
+
+/// TLS and HTTP/2, by the first bytes of a connection.
+fn other_protocol(bytes: &[u8]) -> Option<ParseFailure> {
+    const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2";
+    if bytes.starts_with(b"\x16\x03") {
+        Some(ParseFailure::Tls)
+    } else if bytes.starts_with(HTTP2_PREFACE) {
+        Some(ParseFailure::Http2)
+    } else {
+        None
+    }
+}
+
+/// The header lines that matter to either direction.
+struct Fields {
+    framing: Option<Framing>,
+    media: Media,
+    encoded: bool,
+    to_http2: bool,
+    request_id: Option<Box<str>>,
+    trace_id: Option<Box<str>>,
+}
+
+impl Fields {
+    /// `None` when the lengths contradict each other.
+    fn of(headers: &[Header<'_>]) -> Option<Self> {
+        let mut fields = Self {
+            framing: None,
+            media: Media::Unsaid,
+            encoded: false,
+            to_http2: false,
+            request_id: None,
+            trace_id: None,
+        };
+        for header in headers {
+            fields.take(header.name, header.value)?;
+        }
+        Some(fields)
+    }
+
+    fn take(&mut self, name: &str, value: &[u8]) -> Option<()> {
+        let is = |expected: &str| name.eq_ignore_ascii_case(expected);
+        // Told apart by length first: a head has a dozen lines that do not matter.
+        match name.len() {
+            14 if is("content-length") => {
+                let length = Framing::Length(std::str::from_utf8(value).ok()?.trim().parse().ok()?);
+                match self.framing {
+                    None => self.framing = Some(length),
+                    // Transfer-Encoding wins over a length, whichever comes first.
+                    Some(Framing::Length(_)) if self.framing != Some(length) => return None,
+                    Some(_) => {}
+                }
+            }
+            17 if is("transfer-encoding") => {
+                let chunked = last_token(value).eq_ignore_ascii_case(b"chunked");
+                self.framing = Some(if chunked { Framing::Chunked } else { Framing::UntilClose });
+            }
+            12 if is("content-type") => self.media = media(value),
+            16 if is("content-encoding") => {
+                self.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity")
+            }
+            7 if is("upgrade") => self.to_http2 = value.trim_ascii().eq_ignore_ascii_case(b"h2c"),
+            12 if is("x-request-id") => self.request_id = identity(value),
+            11 if is("traceparent") => self.trace_id = trace_id(value),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn last_token(value: &[u8]) -> &[u8] {
+    value.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
+}
+
+fn media(value: &[u8]) -> Media {
+    let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if kind.eq_ignore_ascii_case(b"text/event-stream") {
+        Media::Events
+    } else if kind.eq_ignore_ascii_case(b"application/json") || kind.to_ascii_lowercase().ends_with(b"+json")
+    {
+        Media::Json
+    } else {
+        Media::Other
+    }
+}
+
+/// Printable ASCII of `value`, bounded.
+pub fn identity(value: &[u8]) -> Option<Box<str>> {
+    let kept: String = value
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic())
+        .take(IDENTITY_BYTES_MAX)
+        .map(|byte| char::from(*byte))
+        .collect();
+    (!kept.is_empty()).then(|| kept.into())
+}
+
+/// The second part of `version-trace-parent-flags`.
+fn trace_id(value: &[u8]) -> Option<Box<str>> {
+    let id = value.trim_ascii().split(|byte| *byte == b'-').nth(1)?;
+    let valid =
+        id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit) && id.iter().any(|digit| *digit != b'0');
+    valid.then(|| identity(id)).flatten()
+}
+
+/// Where `target` leads. Only a POST is inference.
+fn route(method: &str, target: &str) -> Route {
+    let path = path_of(target);
+    let bare = path.strip_prefix("/v1").or_else(|| path.strip_prefix("/v2")).unwrap_or(path);
+    let other = match bare {
+        "/health" | "/healthz" | "/ping" | "/livez" | "/readyz" | "/health_generate" => OtherRoute::Health,
+        "/metrics" => OtherRoute::Metrics,
+        "/tokenize" | "/detokenize" | "/messages/count_tokens" => OtherRoute::Tokenize,
+        "/docs" | "/redoc" | "/openapi.json" => OtherRoute::Docs,
+        _ if bare == "/models" || bare.starts_with("/models/") => OtherRoute::Models,
+        _ => OtherRoute::Rest,
+    };
+    if method != "POST" {
+        return Route::Other(other);
+    }
+    match bare {
+        "/chat/completions" => Route::ChatCompletions,
+        "/completions" => Route::Completions,
+        "/responses" => Route::Responses,
+        "/messages" => Route::Messages,
+        "/embeddings" => Route::Embeddings,
+        "/score" => Route::Score,
+        "/rerank" => Route::Rerank,
+        "/pooling" => Route::Pooling,
+        "/classify" => Route::Classify,
+        "/generate" => Route::Generate,
+        _ if bare.starts_with("/audio/") => Route::Audio,
+        _ => Route::Other(other),
+    }
+}
+
+/// Path of a request target: no query, no final slash, no `http://host` of an absolute form.
+fn path_of(target: &str) -> &str {
+    let target = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => rest.find('/').map_or("/", |at| &rest[at..]),
+        _ => target,
+    };
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+/// A head that arrives in parts.
+#[derive(Default)]
+pub struct HeadBuffer {
+    bytes: Vec<u8>,
+}
+
+impl HeadBuffer {
+    /// Adds `piece` and parses when the head may be complete; returns it with how many bytes of `piece`
+    /// belong to it.
+    ///
+    /// # Errors
+    /// That of `parse`, or `too_long`.
+    pub fn feed<T>(
+        &mut self,
+        piece: &[u8],
+        parse: impl Fn(&[u8]) -> Parsed<T>,
+        too_long: ParseFailure,
+    ) -> Parsed<T> {
+        if self.bytes.is_empty() {
+            let parsed = parse(piece)?;
+            if parsed.is_none() {
+                self.keep(piece, too_long)?;
+            }
+            return Ok(parsed);
+        }
+        let before = self.bytes.len();
+        let room = HEAD_BYTES_MAX - before;
+        self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+        // A head sent byte by byte is not parsed at each of them.
+        let parsed = if before < 16 || ends_within(&self.bytes, before) { parse(&self.bytes)? } else { None };
+        match parsed {
+            Some((head, len)) => Ok(Some((head, len - before))),
+            None if piece.len() > room => Err(too_long),
+            None => Ok(None),
+        }
+    }
+
+    fn keep(&mut self, piece: &[u8], too_long: ParseFailure) -> Result<(), ParseFailure> {
+        if piece.len() > HEAD_BYTES_MAX {
+            return Err(too_long);
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
+    /// The bytes so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A blank line ends in `bytes[from..]`.
+fn ends_within(bytes: &[u8], from: usize) -> bool {
+    let start = from.saturating_sub(3);
+    memchr::memchr_iter(b'\n', &bytes[start..])
+        .any(|at| matches!(bytes[start + at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}

@@ -1,0 +1,206 @@
+//! Server-sent events: the framing of a streamed answer.
+//!
+//! In: the bytes of the body, split anywhere, and how many were not copied. Out: how many events with a
+//! delta were completed, and of what else the stream was made; the facts go to the [`Answer`]. Lines end
+//! with LF or CRLF; a lone CR, which the standard allows and no server writes, ends none.
+
+use memchr::memchr;
+
+use super::answer::Answer;
+use super::document::{Document, Ended};
+
+/// Longest field name that means something: `data`, `event`, `error`.
+const FIELD_BYTES_MAX: usize = 8;
+/// What OpenAI's streams end with in place of JSON.
+const DONE: &[u8] = b"[DONE]";
+
+/// A stream under way.
+pub struct Events {
+    line: Line,
+    field: Start,
+    document: Document,
+    /// First bytes of the data, by which `[DONE]` is told from JSON.
+    data: Start,
+    /// The event is an error by its name.
+    error: bool,
+    tally: Tally,
+}
+
+/// What was completed since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events, whatever they held.
+    pub events: u32,
+    /// Those with a delta.
+    pub deltas: u32,
+    pub errors: u32,
+    /// Those whose data is neither JSON nor `[DONE]`.
+    pub broken: u32,
+    /// The stream said that it is over.
+    pub done: bool,
+}
+
+/// What the present line is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Its field name is not complete.
+    Field,
+    Data,
+    Event,
+    /// A comment, or a field without meaning here.
+    Skipped,
+}
+
+/// The first bytes of something, and how many there were.
+#[derive(Clone, Copy, Default)]
+struct Start {
+    bytes: [u8; FIELD_BYTES_MAX],
+    len: usize,
+}
+
+impl Start {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+        }
+        self.len = self.len.saturating_add(1);
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        let room = FIELD_BYTES_MAX.saturating_sub(self.len);
+        bytes.iter().take(room).for_each(|byte| self.push(*byte));
+        self.len = self.len.saturating_add(bytes.len().saturating_sub(room));
+    }
+
+    fn is(&self, expected: &[u8]) -> bool {
+        self.bytes.get(..self.len) == Some(expected)
+    }
+}
+
+impl Events {
+    pub fn new() -> Self {
+        Self {
+            line: Line::Field,
+            field: Start::default(),
+            document: Document::new(),
+            data: Start::default(),
+            error: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// What was completed since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// No event is under way.
+    pub fn at_border(&self) -> bool {
+        self.line == Line::Field && self.field.len == 0 && self.data.len == 0
+    }
+
+    pub fn feed(&mut self, mut bytes: &[u8], answer: &mut Answer) {
+        while !bytes.is_empty() {
+            bytes = match self.line {
+                Line::Field => self.field(bytes, answer),
+                _ => self.value(bytes, answer),
+            };
+        }
+    }
+
+    /// The next bytes were not copied: what follows is taken for the same line.
+    pub fn hole(&mut self, answer: &mut Answer) {
+        self.document.hole(&mut |path, token| answer.see(path, token));
+        self.line = Line::Data;
+        // More than `[DONE]`: an event under way, whose start may not have been seen.
+        self.data.len = FIELD_BYTES_MAX + 1;
+    }
+
+    /// A border was missed: what follows begins an event.
+    pub fn restart(&mut self, answer: &mut Answer) {
+        answer.missed();
+        self.document.end(&mut |_, _| {});
+        let tally = self.tally;
+        *self = Self { tally, ..Self::new() };
+    }
+
+    /// Bytes of a line whose field name is not complete; returns the rest.
+    fn field<'a>(&mut self, bytes: &'a [u8], answer: &mut Answer) -> &'a [u8] {
+        if self.field.len == 0
+            && let Some(value) = bytes.strip_prefix(b"data:")
+        {
+            self.line = Line::Data;
+            return value;
+        }
+        match bytes[0] {
+            b'\n' => self.line_without_value(answer),
+            b':' => {
+                self.line = if self.field.is(b"data") {
+                    Line::Data
+                } else if self.field.is(b"event") {
+                    Line::Event
+                } else if self.field.is(b"error") {
+                    // llama.cpp once sent errors as a field of their own.
+                    self.error = true;
+                    Line::Data
+                } else {
+                    Line::Skipped
+                };
+                self.field = Start::default();
+            }
+            byte => self.field.push(byte),
+        }
+        &bytes[1..]
+    }
+
+    /// A line end while the field name was awaited: a blank line completes the event.
+    fn line_without_value(&mut self, answer: &mut Answer) {
+        if self.field.len == 0 || self.field.is(b"\r") {
+            self.event_ends(answer);
+        }
+        self.field = Start::default();
+    }
+
+    /// Bytes behind the colon; returns what follows the line.
+    fn value<'a>(&mut self, bytes: &'a [u8], answer: &mut Answer) -> &'a [u8] {
+        let end = memchr(b'\n', bytes);
+        let used = end.map_or(bytes.len(), |end| end + 1);
+        let (value, rest) = bytes.split_at(used);
+        match self.line {
+            Line::Data => self.data(value, answer),
+            Line::Event => self.field.extend(value.trim_ascii()),
+            Line::Field | Line::Skipped => {}
+        }
+        if end.is_some() {
+            self.error |= self.line == Line::Event && self.field.is(b"error");
+            self.field = Start::default();
+            self.line = Line::Field;
+        }
+        rest
+    }
+
+    /// Data, its line end included: that is white space to JSON.
+    fn data(&mut self, value: &[u8], answer: &mut Answer) {
+        let text = if self.data.len == 0 { value.trim_ascii_start() } else { value };
+        self.data.extend(text.trim_ascii_end());
+        self.document.feed(value, &mut |path, token| answer.see(path, token));
+    }
+
+    fn event_ends(&mut self, answer: &mut Answer) {
+        let data = std::mem::take(&mut self.data);
+        let named_error = std::mem::take(&mut self.error);
+        let ended = self.document.end(&mut |path, token| answer.see(path, token));
+        if data.len == 0 {
+            return;
+        }
+        self.tally.events += 1;
+        if data.is(DONE) {
+            self.tally.done = true;
+            return;
+        }
+        let meaning = answer.document_ends(ended);
+        self.tally.deltas += u32::from(meaning.delta);
+        self.tally.errors += u32::from(meaning.error || named_error);
+        self.tally.broken += u32::from(ended == Ended::Broken);
+    }
+}

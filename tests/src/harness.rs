@@ -1,0 +1,286 @@
+//! Server, agent and load together: starts them as processes, makes load, compares.
+//!
+//! In: paths of the binaries. Out: a [`Comparison`]. Everything started is ended when its guard is
+//! dropped, whatever the test did.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{self, HEADER_CANARY, PROMPT_CANARY};
+use crate::fake_server::COMPLETION_CANARY;
+use crate::oracle::{AgentRecord, Bounds, Comparison, Source, Truth, compare, fetch_records, http_get};
+use crate::socket::Endpoint;
+use crate::wire::{self, Capture};
+
+/// The agent may take this long until it is ready.
+const READY_TIME_MAX: Duration = Duration::from_secs(30);
+/// A process that was asked to end may take this long.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+/// The agent's records of the last requests may take this long.
+const RECORDS_TIME_MAX: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+
+/// A child that does not outlive its test.
+#[derive(Debug)]
+struct Guard(Child);
+
+impl Guard {
+    /// Asks it to end, and waits.
+    fn end(&mut self) -> Result<(ExitStatus, Duration)> {
+        let asked = Instant::now();
+        kill_process(Pid::from_child(&self.0), Signal::TERM).context("ask a process to end")?;
+        while asked.elapsed() < END_TIME_MAX {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok((status, asked.elapsed()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!("process {} does not end", self.0.id());
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Ended already in a test that went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The demonstration server as a process.
+#[derive(Debug)]
+pub struct ServerProcess {
+    guard: Guard,
+    pub endpoint: Endpoint,
+    said: BufReader<ChildStdout>,
+}
+
+impl ServerProcess {
+    /// Starts the binary and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not.
+    pub fn start(binary: &Path, listen: &Endpoint, more: &[&str]) -> Result<Self> {
+        let mut child = Command::new(binary)
+            .args(["--listen", &listen.to_string()])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("run {}", binary.display()))?;
+        let mut said = BufReader::new(child.stdout.take().context("server without standard output")?);
+        let guard = Guard(child);
+        let mut line = String::new();
+        said.read_line(&mut line).context("read what the server says")?;
+        let address = line.trim().strip_prefix("listening at ");
+        let endpoint = address.with_context(|| format!("the server says {line:?}"))?.parse()?;
+        Ok(Self { guard, endpoint, said })
+    }
+
+    /// Ends it; what it said last.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end, or not well.
+    pub fn stop(mut self) -> Result<String> {
+        let (status, _) = self.guard.end()?;
+        let mut said = String::new();
+        self.said.read_to_string(&mut said).context("read what the server says")?;
+        if !status.success() {
+            bail!("the server ended with {status}");
+        }
+        Ok(said)
+    }
+}
+
+/// How the agent is started.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    pub binary: PathBuf,
+    /// Name and regular expression of the workload.
+    pub workload: (String, String),
+    /// For its configuration and log.
+    pub folder: PathBuf,
+}
+
+/// The agent as a process.
+#[derive(Debug)]
+pub struct AgentProcess {
+    guard: Guard,
+    pub listen: SocketAddr,
+    log: PathBuf,
+}
+
+impl AgentProcess {
+    /// Starts `inferscope run` and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// Where it ends or does not become ready; the text has its log.
+    pub fn start(options: &AgentOptions) -> Result<Self> {
+        let listen = free_address()?;
+        let config = options.folder.join("inferscope.toml");
+        let (name, regex) = &options.workload;
+        let text = format!(
+            "workload = [{{ name = \"{name}\", command_regex = '{regex}' }}]\n\n[export]\nlisten = \"{listen}\"\n"
+        );
+        std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        let log = options.folder.join("agent.log");
+        let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        let child = Command::new(&options.binary)
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("run {}", options.binary.display()))?;
+        let mut agent = Self { guard: Guard(child), listen, log };
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < READY_TIME_MAX {
+            if let Some(status) = self.guard.0.try_wait()? {
+                bail!("the agent ended with {status}: {}", self.read_log()?);
+            }
+            if http_get(self.listen, "/readyz").is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(POLL);
+        }
+        bail!("the agent is not ready after {} s: {}", READY_TIME_MAX.as_secs(), self.read_log()?);
+    }
+
+    /// Its process id, for measurements of what it costs.
+    #[must_use]
+    pub fn tgid(&self) -> u32 {
+        self.guard.0.id()
+    }
+
+    /// Number of its newest record.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not answer.
+    pub fn newest_record(&self) -> Result<u64> {
+        Ok(fetch_records(self.listen, 0)?.iter().map(|record| record.seq).max().unwrap_or(0))
+    }
+
+    /// What it has logged.
+    ///
+    /// # Errors
+    ///
+    /// Where the log cannot be read.
+    pub fn read_log(&self) -> Result<String> {
+        std::fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
+    }
+
+    /// Places where a piece of prompt, completion or header shows; none in an agent that keeps its word.
+    ///
+    /// # Errors
+    ///
+    /// Where a page or the log cannot be read.
+    pub fn leaks(&self) -> Result<Vec<String>> {
+        let mut pages = vec![("log".to_owned(), self.read_log()?)];
+        for path in ["/metrics", "/healthz", "/readyz", "/", "/api/v1/requests?after=0&limit=10000"] {
+            let body = http_get(self.listen, path)?;
+            pages.push((path.to_owned(), String::from_utf8_lossy(&body).into_owned()));
+        }
+        let canaries = [PROMPT_CANARY, COMPLETION_CANARY, HEADER_CANARY];
+        let leaks = pages.iter().flat_map(|(place, text)| {
+            let found = canaries.iter().filter(|canary| text.contains(**canary));
+            found.map(move |canary| format!("{canary} in {place}"))
+        });
+        Ok(leaks.collect())
+    }
+
+    /// Ends it; how long that took.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end, or not well.
+    pub fn stop(mut self) -> Result<Duration> {
+        let (status, took) = self.guard.end()?;
+        if !status.success() {
+            bail!("the agent ended with {status}: {}", self.read_log()?);
+        }
+        Ok(took)
+    }
+}
+
+/// A port that nobody has now.
+fn free_address() -> Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// Makes load, by the wire's times where there is a wire, and compares with the agent's records.
+///
+/// # Errors
+///
+/// Where the load cannot be made, the capture lost packets, or the agent does not answer.
+pub async fn load_and_compare(
+    agent: SocketAddr,
+    options: &client::Options,
+    folder: &Path,
+) -> Result<Comparison> {
+    let after = fetch_records(agent, 0)?.iter().map(|record| record.seq).max().unwrap_or(0);
+    let truth = load(options, folder).await?;
+    let Some((source, exchanges)) = truth.best() else { bail!("no request was made") };
+    let expected = exchanges.iter().filter(|exchange| exchange.is_inference()).count();
+    let records = settled_records(agent, after, expected)?;
+    Ok(compare(exchanges, &records, Bounds::of(source)))
+}
+
+/// Makes load and says what passed.
+///
+/// # Errors
+///
+/// Where the load cannot be made or the capture lost packets.
+pub async fn load(options: &client::Options, folder: &Path) -> Result<Truth> {
+    let port = options.endpoint.port();
+    let capture = port.map(|port| Capture::start(port, folder)).transpose()?;
+    let report = client::run(options, |_| ()).await?;
+    if let Some(failure) = report.failures.first() {
+        bail!("{failure} ({} failures)", report.failures.len());
+    }
+    let mut truth = Truth::new(Source::Client, report.exchanges);
+    if let (Some(capture), Some(port)) = (capture, port) {
+        truth.add(Source::Wire, wire::read(&capture.stop()?.path, port)?);
+        check_capture(&truth)?;
+    }
+    Ok(truth)
+}
+
+/// Whatever the client saw must be in the capture; what it sent to a server just closing may not.
+fn check_capture(truth: &Truth) -> Result<()> {
+    let captured: HashSet<_> = truth.of(Source::Wire).iter().map(|one| &one.request_id).collect();
+    let seen = truth.of(Source::Client).iter().filter(|one| one.status.is_some());
+    match seen.map(|one| &one.request_id).find(|id| !captured.contains(id)) {
+        Some(id) => bail!("the capture misses request {}", id.as_deref().unwrap_or("without id")),
+        None => Ok(()),
+    }
+}
+
+/// The agent's records, once there are enough and no more come.
+fn settled_records(agent: SocketAddr, after: u64, expected: usize) -> Result<Vec<AgentRecord>> {
+    let began = Instant::now();
+    let mut records = fetch_records(agent, after)?;
+    while records.len() < expected && began.elapsed() < RECORDS_TIME_MAX {
+        std::thread::sleep(POLL);
+        records = fetch_records(agent, after)?;
+    }
+    // One too many would come late.
+    std::thread::sleep(POLL);
+    fetch_records(agent, after)
+}

@@ -1,0 +1,139 @@
+//! The judge is judged: what differs must be found, what agrees must pass.
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+fn exchange(id: &str) -> Exchange {
+    Exchange {
+        request_id: Some(id.to_owned()),
+        response_id: Some("c".to_owned()),
+        method: "POST".to_owned(),
+        path: "/v1/chat/completions".to_owned(),
+        model: Some("m".to_owned()),
+        status: Some(200),
+        outcome: Outcome::Ok,
+        streamed: true,
+        started_ns: 1_000 * MS,
+        ended_ns: 1_500 * MS,
+        deltas_ns: vec![1_100 * MS, 1_100 * MS, 1_150 * MS, 1_400 * MS],
+        prompt_tokens: Some(3),
+        completion_tokens: Some(4),
+        finish: vec!["stop".to_owned()],
+        confidence: None,
+        empty: false,
+        request_bytes: 10,
+        response_bytes: 10,
+    }
+}
+
+fn record(id: &str) -> AgentRecord {
+    AgentRecord {
+        seq: 1,
+        model: Some("m".to_owned()),
+        route: Some("/v1/chat/completions".to_owned()),
+        status: Some(200),
+        outcome: Some("ok".to_owned()),
+        streamed: Some(true),
+        duration_seconds: 0.5,
+        ttft_seconds: Some(0.1),
+        chunks: 4,
+        prompt_tokens: Some(3),
+        completion_tokens: Some(4),
+        gaps_count: Some(2),
+        gaps_sum_seconds: Some(0.3),
+        gap_max_seconds: Some(0.25),
+        request_id: Some(id.to_owned()),
+        response_id: Some("c".to_owned()),
+        ..AgentRecord::default()
+    }
+}
+
+fn judged(truth: &[Exchange], records: &[AgentRecord]) -> Comparison {
+    compare(truth, records, Bounds::of(Source::Wire))
+}
+
+#[test]
+fn what_agrees_passes() {
+    let result = judged(&[exchange("a"), exchange("b")], &[record("b"), record("a")]);
+    assert!(result.passed, "{result:?}");
+    assert_eq!(result.quantities.len(), 4);
+    assert_eq!(result.counts[0].expected, 2);
+}
+
+#[test]
+fn every_difference_fails() {
+    type Change = fn(&mut AgentRecord);
+    let changes: &[(&str, Change)] = &[
+        ("model", |r| r.model = Some("other".to_owned())),
+        ("outcome", |r| r.outcome = Some("client_abort".to_owned())),
+        ("status", |r| r.status = Some(201)),
+        ("chunks", |r| r.chunks = 3),
+        ("tokens", |r| r.completion_tokens = None),
+        ("duration", |r| r.duration_seconds = 0.506),
+        ("ttft", |r| r.ttft_seconds = Some(0.0985)),
+        ("no ttft", |r| r.ttft_seconds = None),
+        ("gaps", |r| r.gaps_count = Some(3)),
+        ("gap_max", |r| r.gap_max_seconds = Some(0.253)),
+        ("incomplete", |r| r.incomplete = Some("events_lost".to_owned())),
+        ("id", |r| r.request_id = None),
+    ];
+    for (what, change) in changes {
+        let mut record = record("a");
+        change(&mut record);
+        assert!(!judged(&[exchange("a")], &[record]).passed, "{what}");
+    }
+}
+
+#[test]
+fn within_the_bounds_passes() {
+    let record = AgentRecord { duration_seconds: 0.504, ttft_seconds: Some(0.1009), ..record("a") };
+    let result = judged(&[exchange("a")], &[record]);
+    assert!(result.passed, "{result:?}");
+}
+
+#[test]
+fn missing_doubled_and_unexpected_records_fail() {
+    let truth = [exchange("a")];
+    assert_eq!(judged(&truth, &[]).missing, ["a"]);
+    assert_eq!(judged(&truth, &[record("a"), record("a")]).doubled, ["a"]);
+    assert_eq!(judged(&truth, &[record("a"), record("b")]).unexpected.len(), 1);
+    for records in [vec![], vec![record("a"), record("a")], vec![record("a"), record("b")]] {
+        assert!(!judged(&truth, &records).passed);
+    }
+    assert!(!judged(&[], &[]).passed, "nothing compared is nothing proven");
+}
+
+#[test]
+fn one_in_a_hundred_may_be_late() {
+    let truth: Vec<_> = (0..100).map(|index| exchange(&index.to_string())).collect();
+    let mut records: Vec<_> = (0..100).map(|index| record(&index.to_string())).collect();
+    records[0].duration_seconds = 0.9;
+    assert!(judged(&truth, &records).passed);
+    records[1].duration_seconds = 0.9;
+    assert!(!judged(&truth, &records).passed);
+}
+
+#[test]
+fn a_model_without_a_good_answer_is_other() {
+    let refused = Exchange {
+        status: Some(404),
+        outcome: Outcome::ClientError,
+        model: Some("none".to_owned()),
+        streamed: false,
+        deltas_ns: Vec::new(),
+        ..exchange("a")
+    };
+    let measured = AgentRecord {
+        model: Some("other".to_owned()),
+        status: Some(404),
+        outcome: Some("client_error".to_owned()),
+        streamed: Some(false),
+        chunks: 0,
+        ttft_seconds: None,
+        gaps_count: Some(0),
+        ..record("a")
+    };
+    let result = judged(&[refused], &[measured]);
+    assert!(result.passed, "{result:?}");
+}

@@ -1,0 +1,14 @@
+//! Compares what really passed with what the agent measured.
+//!
+//! In: a [`Truth`] (the wire's, or the client's where there is no wire) and the agent's
+//! [`AgentRecord`]s. Out: a [`Comparison`], with a table and a verdict. Matching is by
+//! `x-request-id` only.
+
+mod compare;
+mod record;
+mod table;
+mod truth;
+
+pub use compare::{Bounds, Comparison, CountRow, Mismatch, QuantityRow, compare};
+pub use record::{AgentRecord, fetch_records, http_get};
+pub use truth::{Line, Source, Truth};

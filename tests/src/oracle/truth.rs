@@ -1,0 +1,127 @@
+//! What really passed, by source, as a file of lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::transcript::Exchange;
+
+/// Who saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The client, when its socket calls returned.
+    Client,
+    /// The packets, when the kernel passed them on.
+    Wire,
+}
+
+/// One line of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub source: Source,
+    #[serde(flatten)]
+    pub exchange: Exchange,
+}
+
+/// All requests of a run, as each source saw them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Truth {
+    by_source: BTreeMap<Source, Vec<Exchange>>,
+}
+
+impl Truth {
+    #[must_use]
+    pub fn new(source: Source, exchanges: Vec<Exchange>) -> Self {
+        let mut truth = Self::default();
+        truth.add(source, exchanges);
+        truth
+    }
+
+    /// Adds what another source saw.
+    pub fn add(&mut self, source: Source, exchanges: Vec<Exchange>) {
+        self.by_source.entry(source).or_default().extend(exchanges);
+    }
+
+    /// The best source there is, and what it saw.
+    #[must_use]
+    pub fn best(&self) -> Option<(Source, &[Exchange])> {
+        self.by_source.last_key_value().map(|(source, exchanges)| (*source, exchanges.as_slice()))
+    }
+
+    /// What one source saw.
+    #[must_use]
+    pub fn of(&self, source: Source) -> &[Exchange] {
+        self.by_source.get(&source).map_or(&[], Vec::as_slice)
+    }
+
+    /// Counts and times of each source, for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        for (source, exchanges) in &self.by_source {
+            let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+            for exchange in exchanges {
+                *counts.entry(exchange.outcome).or_default() += 1;
+            }
+            let _ = writeln!(text, "{source:?}: {} requests {counts:?}", exchanges.len());
+            let inference = || exchanges.iter().filter(|exchange| exchange.is_inference());
+            let durations = inference().map(Exchange::duration_ns).collect();
+            let ttfts = inference().filter_map(Exchange::ttft_ns).collect();
+            let gaps = inference().flat_map(Exchange::gaps_ns).collect();
+            for (name, values) in [("duration", durations), ("ttft", ttfts), ("gap", gaps)] {
+                let _ = writeln!(text, "  {name}: {}", quantiles(values));
+            }
+        }
+        text
+    }
+
+    /// Writes one JSON object a line.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let context = || format!("write {}", path.display());
+        let mut file = BufWriter::new(File::create(path).with_context(context)?);
+        for (source, exchanges) in &self.by_source {
+            for exchange in exchanges {
+                let line = Line { source: *source, exchange: exchange.clone() };
+                serde_json::to_writer(&mut file, &line).with_context(context)?;
+                file.write_all(b"\n").with_context(context)?;
+            }
+        }
+        file.flush().with_context(context)
+    }
+
+    /// Reads what [`Truth::save`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be read or is something else.
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let mut truth = Self::default();
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line: Line = serde_json::from_str(&line?)
+                .with_context(|| format!("read line {} of {}", number + 1, path.display()))?;
+            truth.add(line.source, vec![line.exchange]);
+        }
+        Ok(truth)
+    }
+}
+
+fn quantiles(mut values: Vec<u64>) -> String {
+    if values.is_empty() {
+        return "none".to_owned();
+    }
+    values.sort_unstable();
+    let at = |quantile: f64| values[((values.len() - 1) as f64 * quantile).round() as usize] as f64 / 1e6;
+    let (p50, p95, p99) = (at(0.5), at(0.95), at(0.99));
+    format!("p50 {p50:.3} ms, p95 {p95:.3} ms, p99 {p99:.3} ms of {}", values.len())
+}
