@@ -22,6 +22,7 @@ fn exchange(id: &str) -> Exchange {
         finish: vec!["stop".to_owned()],
         confidence: None,
         empty: false,
+        undecided: false,
         request_bytes: 10,
         response_bytes: 10,
     }
@@ -40,9 +41,7 @@ fn record(id: &str) -> AgentRecord {
         chunks: 4,
         prompt_tokens: Some(3),
         completion_tokens: Some(4),
-        gaps_count: Some(2),
-        gaps_sum_seconds: Some(0.3),
-        gap_max_seconds: Some(0.25),
+        gaps: Some(Gaps { count: 2, sum_seconds: 0.3, max_seconds: 0.25 }),
         request_id: Some(id.to_owned()),
         response_id: Some("c".to_owned()),
         ..AgentRecord::default()
@@ -73,8 +72,9 @@ fn every_difference_fails() {
         ("duration", |r| r.duration_seconds = 0.506),
         ("ttft", |r| r.ttft_seconds = Some(0.0985)),
         ("no ttft", |r| r.ttft_seconds = None),
-        ("gaps", |r| r.gaps_count = Some(3)),
-        ("gap_max", |r| r.gap_max_seconds = Some(0.253)),
+        ("gaps", |r| r.gaps.as_mut().unwrap().count = 3),
+        ("gap_max", |r| r.gaps.as_mut().unwrap().max_seconds = 0.253),
+        ("no gaps", |r| r.gaps = None),
         ("incomplete", |r| r.incomplete = Some("events_lost".to_owned())),
         ("id", |r| r.request_id = None),
     ];
@@ -90,6 +90,17 @@ fn within_the_bounds_passes() {
     let record = AgentRecord { duration_seconds: 0.504, ttft_seconds: Some(0.1009), ..record("a") };
     let result = judged(&[exchange("a")], &[record]);
     assert!(result.passed, "{result:?}");
+}
+
+#[test]
+fn an_undecided_end_may_be_either() {
+    let truth = [exchange("a"), Exchange { undecided: true, ..exchange("b") }];
+    for outcome in ["ok", "client_abort"] {
+        let record = AgentRecord { outcome: Some(outcome.to_owned()), ..record("b") };
+        let result = judged(&truth, &[self::record("a"), record]);
+        assert!(result.passed && result.undecided == 1, "{result:?}");
+    }
+    assert!(!judged(&truth, &[record("a")]).passed, "it must be there");
 }
 
 #[test]
@@ -131,7 +142,7 @@ fn a_model_without_a_good_answer_is_other() {
         streamed: Some(false),
         chunks: 0,
         ttft_seconds: None,
-        gaps_count: Some(0),
+        gaps: None,
         ..record("a")
     };
     let result = judged(&[refused], &[measured]);

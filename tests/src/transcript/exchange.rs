@@ -47,6 +47,9 @@ pub struct Exchange {
     pub confidence: Option<f64>,
     /// A whole 2xx answer without any result.
     pub empty: bool,
+    /// The client left while the last bytes were written: a good answer and an abort are both right.
+    #[serde(default)]
+    pub undecided: bool,
     pub request_bytes: u64,
     pub response_bytes: u64,
 }
@@ -184,6 +187,7 @@ fn join(asked: &Asked, answer: Option<&Answer>, requests: &Track, responses: &Tr
         started_ns: requests.time_of(asked.start).unwrap_or_default(),
         ended_ns,
         empty: inference && ok && !said.meaning.delta,
+        undecided: outcome != Outcome::ClientAbort && left_before(answer, requests, responses),
         deltas_ns: said.deltas_ns,
         prompt_tokens: said.meaning.usage.map(|(prompt, _)| prompt),
         completion_tokens: said.meaning.usage.map(|(_, completion)| completion),
@@ -199,6 +203,13 @@ fn confidence(logprobs: &[f64]) -> Option<f64> {
     (count > 0).then(|| (logprobs.iter().sum::<f64>() / count as f64).exp())
 }
 
+/// The client had closed, not half-closed, before the last byte of a response that is whole all the same.
+fn left_before(answer: Option<&Answer>, requests: &Track, responses: &Track) -> bool {
+    let last = answer.and_then(|answer| responses.time_before(answer.end));
+    let closed = requests.closed.filter(|_| requests.was_reset);
+    closed.zip(last).is_some_and(|(closed, last)| closed.at < last)
+}
+
 /// Outcome and time of the end.
 fn ending(answer: Option<&Answer>, error: bool, requests: &Track, responses: &Track) -> (Outcome, u64) {
     if let Some(answer) = answer.filter(|answer| answer.whole) {
@@ -209,9 +220,7 @@ fn ending(answer: Option<&Answer>, error: bool, requests: &Track, responses: &Tr
             _ if error => Outcome::ServerError,
             _ => Outcome::Ok,
         };
-        let last = responses.time_before(answer.end).unwrap_or_default();
-        let until_close = responses.closed.filter(|_| answer.head.framing == Framing::UntilClose);
-        return (outcome, until_close.map_or(last, |closed| closed.at.max(last)));
+        return (outcome, responses.time_before(answer.end).unwrap_or_default());
     }
     match (requests.closed, responses.closed) {
         (Some(client), Some(server)) if server.at < client.at => (Outcome::ServerReset, server.at),
@@ -338,6 +347,22 @@ mod tests {
         check(Some(310), Some(300), Outcome::ServerReset, 300);
         check(None, Some(300), Outcome::ServerReset, 300);
         check(None, None, Outcome::Open, 0);
+    }
+
+    #[test]
+    fn a_whole_answer_to_a_client_that_has_gone_is_undecided() {
+        let check = |was_reset: bool, expected: bool| {
+            let mut requests = asked();
+            requests.close(Closed { at: 150, reset: false });
+            requests.was_reset = was_reset;
+            let mut responses = Track::default();
+            responses.push(200, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+            let found = exchanges(&requests, &responses).unwrap();
+            assert_eq!((found[0].outcome, found[0].undecided), (Outcome::Ok, expected));
+        };
+        check(true, true);
+        // A half-close that is answered in full.
+        check(false, false);
     }
 
     #[test]
