@@ -15,8 +15,10 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{self, HEADER_CANARY, PROMPT_CANARY};
-use crate::fake_server::COMPLETION_CANARY;
-use crate::oracle::{AgentRecord, Bounds, Comparison, Source, Truth, compare, fetch_records, http_get};
+use crate::fake_server::{COMPLETION_CANARY, Served};
+use crate::oracle::{
+    AgentRecord, Bounds, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
+};
 use crate::socket::Endpoint;
 use crate::wire::{self, Capture};
 
@@ -26,6 +28,8 @@ const READY_TIME_MAX: Duration = Duration::from_secs(30);
 const END_TIME_MAX: Duration = Duration::from_secs(10);
 /// The agent's records of the last requests may take this long.
 const RECORDS_TIME_MAX: Duration = Duration::from_secs(10);
+/// The agent's list of newest records is read so often while load is made.
+const READ_EVERY: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(100);
 
 /// A child that does not outlive its test.
@@ -135,7 +139,14 @@ impl AgentProcess {
         std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let log = options.folder.join("agent.log");
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let child = Command::new(&options.binary)
+        let mut command = Command::new(&options.binary);
+        // What is meant for the tests would be refused as a setting.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"INFERSCOPE_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(["run", "--config"])
             .arg(&config)
             .stdout(file.try_clone()?)
@@ -153,7 +164,7 @@ impl AgentProcess {
             if let Some(status) = self.guard.0.try_wait()? {
                 bail!("the agent ended with {status}: {}", self.read_log()?);
             }
-            if http_get(self.listen, "/readyz").is_ok() {
+            if http_get(&Endpoint::Tcp(self.listen), "/readyz").is_ok() {
                 return Ok(());
             }
             std::thread::sleep(POLL);
@@ -165,15 +176,6 @@ impl AgentProcess {
     #[must_use]
     pub fn tgid(&self) -> u32 {
         self.guard.0.id()
-    }
-
-    /// Number of its newest record.
-    ///
-    /// # Errors
-    ///
-    /// Where it does not answer.
-    pub fn newest_record(&self) -> Result<u64> {
-        Ok(fetch_records(self.listen, 0)?.iter().map(|record| record.seq).max().unwrap_or(0))
     }
 
     /// What it has logged.
@@ -193,7 +195,7 @@ impl AgentProcess {
     pub fn leaks(&self) -> Result<Vec<String>> {
         let mut pages = vec![("log".to_owned(), self.read_log()?)];
         for path in ["/metrics", "/healthz", "/readyz", "/", "/api/v1/requests?after=0&limit=10000"] {
-            let body = http_get(self.listen, path)?;
+            let body = http_get(&Endpoint::Tcp(self.listen), path)?;
             pages.push((path.to_owned(), String::from_utf8_lossy(&body).into_owned()));
         }
         let canaries = [PROMPT_CANARY, COMPLETION_CANARY, HEADER_CANARY];
@@ -224,7 +226,8 @@ fn free_address() -> Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// Makes load, by the wire's times where there is a wire, and compares with the agent's records.
+/// Makes load, by the wire's times where there is a wire, and compares with the agent's records. Both are
+/// left in `folder`, as `truth.jsonl` and `records.json`.
 ///
 /// # Errors
 ///
@@ -234,12 +237,62 @@ pub async fn load_and_compare(
     options: &client::Options,
     folder: &Path,
 ) -> Result<Comparison> {
-    let after = fetch_records(agent, 0)?.iter().map(|record| record.seq).max().unwrap_or(0);
-    let truth = load(options, folder).await?;
+    let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
+    let mut truth = {
+        let load = load(options, folder);
+        tokio::pin!(load);
+        loop {
+            tokio::select! {
+                truth = &mut load => break truth?,
+                // The agent keeps only its newest records.
+                () = tokio::time::sleep(READ_EVERY) => reader.read()?,
+            }
+        }
+    };
+    if matches!(options.endpoint, Endpoint::Unix(_)) && !options.scenarios.is_empty() {
+        truth.add_served(&fetch_served(&options.endpoint)?);
+    }
     let Some((source, exchanges)) = truth.best() else { bail!("no request was made") };
-    let expected = exchanges.iter().filter(|exchange| exchange.is_inference()).count();
-    let records = settled_records(agent, after, expected)?;
-    Ok(compare(exchanges, &records, Bounds::of(source)))
+    truth.save(&folder.join("truth.jsonl"))?;
+    reader.settle(exchanges.iter().filter(|exchange| exchange.is_inference()).count())?;
+    let records = serde_json::to_vec_pretty(&reader.records).context("write records as JSON")?;
+    std::fs::write(folder.join("records.json"), records).context("keep the records")?;
+    Ok(compare(exchanges, &reader.records, Bounds::of(source)))
+}
+
+/// What a server that follows scripts has logged.
+fn fetch_served(server: &Endpoint) -> Result<Vec<Served>> {
+    let body = http_get(server, "/__script/log")?;
+    let lines = serde_json::Deserializer::from_slice(&body).into_iter();
+    lines.collect::<Result<_, _>>().context("read the server's log")
+}
+
+/// Takes the agent's records as they come.
+struct RecordReader {
+    agent: SocketAddr,
+    after: u64,
+    records: Vec<AgentRecord>,
+}
+
+impl RecordReader {
+    fn read(&mut self) -> Result<()> {
+        let new = fetch_records(self.agent, self.after)?;
+        self.after = new.last().map_or(self.after, |record| record.seq);
+        self.records.extend(new);
+        Ok(())
+    }
+
+    /// Reads until there are enough, and a little longer: one too many would come late.
+    fn settle(&mut self, expected: usize) -> Result<()> {
+        let began = Instant::now();
+        self.read()?;
+        while self.records.len() < expected && began.elapsed() < RECORDS_TIME_MAX {
+            std::thread::sleep(POLL);
+            self.read()?;
+        }
+        std::thread::sleep(POLL);
+        self.read()
+    }
 }
 
 /// Makes load and says what passed.
@@ -270,17 +323,4 @@ fn check_capture(truth: &Truth) -> Result<()> {
         Some(id) => bail!("the capture misses request {}", id.as_deref().unwrap_or("without id")),
         None => Ok(()),
     }
-}
-
-/// The agent's records, once there are enough and no more come.
-fn settled_records(agent: SocketAddr, after: u64, expected: usize) -> Result<Vec<AgentRecord>> {
-    let began = Instant::now();
-    let mut records = fetch_records(agent, after)?;
-    while records.len() < expected && began.elapsed() < RECORDS_TIME_MAX {
-        std::thread::sleep(POLL);
-        records = fetch_records(agent, after)?;
-    }
-    // One too many would come late.
-    std::thread::sleep(POLL);
-    fetch_records(agent, after)
 }

@@ -16,4 +16,4 @@ pub mod wire;
 
 mod skip;
 
-pub use skip::{Skip, skip};
+pub use skip::skip;

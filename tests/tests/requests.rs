@@ -1,6 +1,6 @@
 //! The whole path: a scripted server, load, and the agent, which must have measured what passed.
 //!
-//! Needs root, tcpdump, and the agent's binary in `INFERSCOPE_AGENT`.
+//! Needs root, tcpdump, and the agent's binary: built beside this one, or named by `INFERSCOPE_AGENT`.
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
@@ -23,11 +23,14 @@ fn agent_binary(folder: &Path) -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("kernel programs need root".to_owned());
     }
-    let Some(binary) = std::env::var_os("INFERSCOPE_AGENT") else {
-        return Err("INFERSCOPE_AGENT does not name the agent's binary".to_owned());
-    };
+    // Both are built into the same folder.
+    let built = || Path::new(SERVER).with_file_name("inferscope");
+    let binary = std::env::var_os("INFERSCOPE_AGENT").map_or_else(built, PathBuf::from);
+    if !binary.exists() {
+        return Err(format!("the agent is not built: {}", binary.display()));
+    }
     Capture::start(9, folder).map_err(|error| format!("{error:#}"))?;
-    Ok(binary.into())
+    Ok(binary)
 }
 
 fn agent_options(binary: PathBuf, folder: &Path) -> AgentOptions {
@@ -42,74 +45,82 @@ fn every_scenario() -> Vec<String> {
     SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
-/// Everything at once on one kind of socket.
-async fn check(listen: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let binary = match agent_binary(folder.path()) {
-        Ok(binary) => binary,
-        Err(reason) => {
-            skip(&reason);
-            return;
+/// Server and agent, and a folder for what they leave.
+struct Scene {
+    folder: tempfile::TempDir,
+    agent: AgentProcess,
+    server: ServerProcess,
+}
+
+impl Scene {
+    /// Starts both in the given order; says why not on a machine that cannot.
+    fn start(listen: &str, agent_first: bool) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = agent_binary(folder.path()).map_err(|reason| skip(&reason)).ok()?;
+        let listen = listen.replace("FOLDER", &folder.path().display().to_string()).parse().unwrap();
+        let start_agent = || AgentProcess::start(&agent_options(binary, folder.path())).unwrap();
+        let start_server = || ServerProcess::start(Path::new(SERVER), &listen, &[]).unwrap();
+        let (agent, server) = if agent_first {
+            let agent = start_agent();
+            (agent, start_server())
+        } else {
+            let server = start_server();
+            (start_agent(), server)
+        };
+        Some(Self { folder, agent, server })
+    }
+
+    /// Makes load and demands that the agent has measured it as it passed.
+    fn check(self, options: &Options) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let compared = load_and_compare(self.agent.listen, options, self.folder.path());
+        let comparison = runtime.block_on(compared).unwrap();
+        println!("{comparison}");
+        let leaks = self.agent.leaks().unwrap();
+        let took = self.agent.stop().unwrap();
+        self.server.stop().unwrap();
+        if !comparison.passed {
+            panic!("{comparison}\ntruth and records are in {}", self.folder.keep().display());
         }
-    };
-    let listen = listen.replace("FOLDER", &folder.path().display().to_string());
-    let server = ServerProcess::start(Path::new(SERVER), &listen.parse().unwrap(), &[]).unwrap();
-    let agent = AgentProcess::start(&agent_options(binary, folder.path())).unwrap();
+        assert_eq!(leaks, Vec::<String>::new());
+        assert!(took < Duration::from_secs(2), "the agent took {took:?} to end");
+    }
+}
+
+/// Everything at once on one kind of socket.
+fn check_everything(listen: &str) {
+    let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(scene) = Scene::start(listen, false) else { return };
     let options = Options {
         requests: 400,
         concurrency: 8,
         mix: "all".parse().unwrap(),
         scenarios: every_scenario(),
         models: vec!["small".to_owned(), "large/model-7b".to_owned()],
-        ..Options::new(server.endpoint.clone())
+        ..Options::new(scene.server.endpoint.clone())
     };
-    let comparison = load_and_compare(agent.listen, &options, folder.path()).await.unwrap();
-    println!("{comparison}");
-    assert_eq!(agent.leaks().unwrap(), Vec::<String>::new());
-    let took = agent.stop().unwrap();
-    server.stop().unwrap();
-    assert!(comparison.passed, "{comparison}");
-    assert!(took < Duration::from_secs(2), "the agent took {took:?} to end");
-}
-
-fn run(listen: &str) {
-    let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(check(listen));
+    scene.check(&options);
 }
 
 #[test]
 fn requests_over_ipv4_are_measured_as_they_passed() {
-    run("127.0.0.1:0");
+    check_everything("127.0.0.1:0");
 }
 
 #[test]
 fn requests_over_ipv6_are_measured_as_they_passed() {
-    run("[::1]:0");
+    check_everything("[::1]:0");
 }
 
 #[test]
 fn requests_over_a_unix_socket_are_measured_as_they_passed() {
-    run("unix:FOLDER/demo.sock");
+    check_everything("unix:FOLDER/demo.sock");
 }
 
 #[test]
 fn a_server_that_starts_after_the_agent_is_measured() {
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = tempfile::tempdir().unwrap();
-    let binary = match agent_binary(folder.path()) {
-        Ok(binary) => binary,
-        Err(reason) => {
-            skip(&reason);
-            return;
-        }
-    };
-    let agent = AgentProcess::start(&agent_options(binary, folder.path())).unwrap();
-    let server = ServerProcess::start(Path::new(SERVER), &"127.0.0.1:0".parse().unwrap(), &[]).unwrap();
-    let options = Options { requests: 50, ..Options::new(server.endpoint.clone()) };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let comparison = runtime.block_on(load_and_compare(agent.listen, &options, folder.path())).unwrap();
-    agent.stop().unwrap();
-    server.stop().unwrap();
-    assert!(comparison.passed, "{comparison}");
+    let Some(scene) = Scene::start("127.0.0.1:0", true) else { return };
+    let options = Options { requests: 50, ..Options::new(scene.server.endpoint.clone()) };
+    scene.check(&options);
 }

@@ -15,7 +15,6 @@ use crate::shell;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use std::env;
-use std::fs;
 use std::process::{Command, ExitCode};
 use tally::Tally;
 
@@ -30,7 +29,7 @@ pub struct Options {
 
 pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     setup::ensure(place, Scope::BuildAndTests)?;
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(place.work("test")?.join("skipped"))?;
     if options.filter.is_none() {
         checks(place, &mut tally);
     }
@@ -72,8 +71,6 @@ fn kernel_lints(place: &Place) -> Result<()> {
 }
 
 fn tests(place: &Place, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
-    let skip_log = place.work("test")?.join("skipped");
-    fs::write(&skip_log, "").context("empty the list of skipped tests")?;
     // Kernel tests start the agent and the servers as programs: all of one build.
     let mut build = Command::new("cargo");
     shell::shown(build.args(["build", "--bins"]).current_dir(&place.root))
@@ -87,15 +84,13 @@ fn tests(place: &Place, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
         println!("test: {name}");
         let mut cargo = Command::new("cargo");
         cargo.args(["test", "--no-fail-fast"]).args(targets).current_dir(&place.root);
-        cargo.env("INFERSCOPE_SKIP_LOG", &skip_log).env("INFERSCOPE_TOOLS", place.tools());
+        cargo.env("INFERSCOPE_TOOLS", place.tools());
         cargo.arg("--").args(filter);
         if name == "kernel tests" {
             cargo.arg("--test-threads=1");
         }
         tally.add_run(name, &mut cargo)?;
     }
-    let text = fs::read_to_string(&skip_log).context("read the list of skipped tests")?;
-    tally.add_skips(&text);
     Ok(())
 }
 

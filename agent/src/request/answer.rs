@@ -29,6 +29,9 @@ pub struct Answer {
 #[derive(Clone, Copy, Default)]
 struct DocumentFacts {
     delta: bool,
+    /// It has a `text`, which is a delta unless it has a `type` too: `response.output_text.done` repeats all.
+    text: bool,
+    typed: bool,
     error: bool,
     status: Option<Status>,
     reason: Option<Reason>,
@@ -94,9 +97,10 @@ impl Answer {
                 Status::Failed | Status::Cancelled => Reason::Other,
             });
         }
-        self.result |= document.delta;
+        self.result |= document.delta || document.text;
+        let delta = document.delta || document.text && !document.typed;
         let error = document.error || document.status == Some(Status::Failed);
-        Meaning { delta: document.delta, error }
+        Meaning { delta, error }
     }
 
     /// Bytes were lost that may have held anything.
@@ -143,9 +147,8 @@ impl Answer {
             | [Choices, Item, Delta, FunctionCall, Name | Arguments]
             | [Choices, Item, Key::Text]
             | [Delta]
-            | [Delta, Key::Text | Thinking | PartialJson]
-            | [Key::Text]
-            | [Key::Text, Item] => self.document.delta = true,
+            | [Delta, Key::Text | Thinking | PartialJson] => self.document.delta = true,
+            [Key::Text] | [Key::Text, Item] => self.document.text = true,
             [Choices, Item, Message, Content | Reasoning | ReasoningContent | Refusal]
             | [Choices, Item, Message, Content, Item, Key::Text]
             | [Choices, Item, Message, FunctionCall, Name]
@@ -166,10 +169,9 @@ impl Answer {
             Choices, Delta, FinishReason, Id, IncompleteDetails, Item, MetaInfo, Model, Object, RequestId,
             StopReason, Type,
         };
-        let is = |expected: &str| text.decode().is_some_and(|text| text == expected);
         match path {
             [Id] | [RequestId] | [MetaInfo, Id] if self.id.is_none() => {
-                self.id = text.decode().map(Into::into)
+                self.id = text.decode().map(Into::into);
             }
             [Model] if self.model.is_none() => self.model = model_name(text),
             [Choices, Item, FinishReason]
@@ -179,7 +181,11 @@ impl Answer {
             | [MetaInfo, FinishReason, Type] => self.finished(reason(text)),
             [Key::Status] => self.document.status = status(text),
             [IncompleteDetails, Key::Reason] => self.document.reason = Some(reason(text)),
-            [Object | Type] => self.document.error |= is("error"),
+            [Object] => self.document.error |= text.is("error"),
+            [Type] => {
+                self.document.typed = true;
+                self.document.error |= text.is("error");
+            }
             [Key::Error] => self.document.error = true,
             _ => {}
         }
@@ -279,4 +285,236 @@ pub fn model_name(text: &Text<'_>) -> Option<Box<str>> {
     let name = text.decode()?;
     (!name.is_empty() && name.len() <= MODEL_BYTES_MAX && !name.chars().any(char::is_control))
         .then(|| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::document::Document;
+
+    fn read(documents: &[&str]) -> (Answer, Meaning) {
+        let mut answer = Answer::default();
+        let mut meaning = Meaning::default();
+        for json in documents {
+            let mut document = Document::new();
+            document.feed(json.as_bytes(), &mut |path, token| answer.see(path, token));
+            let ended = document.end(&mut |path, token| answer.see(path, token));
+            assert_eq!(ended, Ended::Whole, "{json}");
+            meaning = answer.document_ends(ended);
+        }
+        (answer, meaning)
+    }
+
+    fn check_delta(event: &str, expected: bool) {
+        assert_eq!(read(&[event]).1, Meaning { delta: expected, error: false }, "{event}");
+    }
+
+    fn check_error(event: &str, expected: bool) {
+        assert_eq!(read(&[event]).1.error, expected, "{event}");
+    }
+
+    fn check_empty(body: &str, expected: bool) {
+        assert_eq!(read(&[body]).0.is_empty(), expected, "{body}");
+    }
+
+    #[test]
+    fn chat_deltas_are_content_reasoning_and_tool_calls() {
+        let chat = |delta: &str, expected| {
+            check_delta(&format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#), expected);
+        };
+        chat(r#"{"content":"a"}"#, true);
+        chat(r#"{"reasoning":"a"}"#, true);
+        chat(r#"{"reasoning_content":"a"}"#, true);
+        chat(r#"{"content":[{"type":"text","text":"a"}]}"#, true);
+        chat(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}"#, true);
+        chat(r#"{"tool_calls":[{"index":0,"id":"call_1","function":{"name":"f","arguments":""}}]}"#, true);
+        chat(r#"{"role":"assistant","content":""}"#, false);
+        chat(r#"{"role":"assistant","content":null,"tool_calls":[]}"#, false);
+        chat(r#"{"tool_calls":[{"index":0,"function":{"arguments":""}}]}"#, false);
+        chat("{}", false);
+        check_delta(r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, false);
+    }
+
+    #[test]
+    fn completions_have_text() {
+        check_delta(r#"{"choices":[{"index":0,"text":"a"}]}"#, true);
+        check_delta(r#"{"choices":[{"index":0,"text":"","finish_reason":"stop"}]}"#, false);
+    }
+
+    #[test]
+    fn responses_have_delta_events() {
+        check_delta(r#"{"type":"response.output_text.delta","delta":"a"}"#, true);
+        check_delta(r#"{"type":"response.reasoning_text.delta","delta":"a"}"#, true);
+        check_delta(r#"{"type":"response.function_call_arguments.delta","delta":"{"}"#, true);
+        check_delta(r#"{"type":"response.output_text.delta","delta":""}"#, false);
+        check_delta(r#"{"type":"response.output_text.done","text":"a"}"#, false);
+        check_delta(r#"{"text":"a","type":"response.reasoning_text.done"}"#, false);
+        check_delta(
+            r#"{"type":"response.completed","response":{"status":"completed","output":[{"content":[{"text":"a"}]}]}}"#,
+            false,
+        );
+    }
+
+    #[test]
+    fn messages_have_text_thinking_and_input_deltas() {
+        let message = |delta: &str, expected| {
+            check_delta(&format!(r#"{{"type":"content_block_delta","delta":{delta}}}"#), expected);
+        };
+        message(r#"{"type":"text_delta","text":"a"}"#, true);
+        message(r#"{"type":"thinking_delta","thinking":"a"}"#, true);
+        message(r#"{"type":"input_json_delta","partial_json":"{"}"#, true);
+        message(r#"{"type":"input_json_delta","partial_json":""}"#, false);
+        message(r#"{"type":"signature_delta","signature":"x"}"#, false);
+        check_delta(r#"{"type":"content_block_start","content_block":{"type":"text","text":""}}"#, false);
+    }
+
+    #[test]
+    fn generate_has_text() {
+        check_delta(r#"{"text":"a","meta_info":{"id":"1"}}"#, true);
+        check_delta(r#"{"text":["a"]}"#, true);
+        check_delta(r#"{"text":"","meta_info":{"finish_reason":{"type":"stop"}}}"#, false);
+    }
+
+    #[test]
+    fn errors_in_a_stream_are_told_from_null() {
+        check_error(r#"{"error":{"message":"m","code":500}}"#, true);
+        check_error(r#"{"error":"m"}"#, true);
+        check_error(r#"{"object":"error","message":"m"}"#, true);
+        check_error(r#"{"type":"error","error":{"type":"overloaded_error"}}"#, true);
+        check_error(
+            r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"x"}}}"#,
+            true,
+        );
+        check_error(r#"{"type":"response.created","response":{"status":"in_progress","error":null}}"#, false);
+        check_error(r#"{"error":null,"choices":[{"delta":{"content":"error"}}]}"#, false);
+    }
+
+    fn check_finish(documents: &[&str], expected: FinishReasons) {
+        assert_eq!(read(documents).0.finish, expected, "{documents:?}");
+    }
+
+    #[test]
+    fn finish_reasons_of_every_wire_format_are_counted() {
+        let none = FinishReasons::default();
+        check_finish(
+            &[r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":"length"},{"finish_reason":null}]}"#],
+            FinishReasons { stop: 1, length: 1, ..none },
+        );
+        check_finish(
+            &[r#"{"choices":[{"finish_reason":"abort","stop_reason":"stop"}]}"#],
+            FinishReasons { other: 1, ..none },
+        );
+        check_finish(
+            &[r#"{"type":"message","stop_reason":"tool_use"}"#],
+            FinishReasons { tool_calls: 1, ..none },
+        );
+        check_finish(
+            &[
+                r#"{"type":"message_start","message":{"stop_reason":null}}"#,
+                r#"{"type":"message_delta","delta":{"stop_reason":"max_tokens"}}"#,
+            ],
+            FinishReasons { length: 1, ..none },
+        );
+        check_finish(
+            &[r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}}"#],
+            FinishReasons { length: 1, ..none },
+        );
+        check_finish(
+            &[r#"{"response":{"status":"in_progress"}}"#, r#"{"response":{"status":"completed"}}"#],
+            FinishReasons { stop: 1, ..none },
+        );
+        check_finish(
+            &[r#"{"text":"a","meta_info":{"finish_reason":{"type":"length","length":8}}}"#],
+            FinishReasons { length: 1, ..none },
+        );
+    }
+
+    fn check_usage(documents: &[&str], expected: Option<(u64, u64)>) {
+        let usage =
+            expected.map(|(prompt_tokens, completion_tokens)| Usage { prompt_tokens, completion_tokens });
+        assert_eq!(read(documents).0.usage(), usage, "{documents:?}");
+    }
+
+    #[test]
+    fn usage_is_the_last_on_the_wire() {
+        check_usage(&[r#"{"usage":null}"#], None);
+        check_usage(
+            &[r#"{"usage":{"prompt_tokens":9,"total_tokens":13,"completion_tokens":4}}"#],
+            Some((9, 4)),
+        );
+        check_usage(&[r#"{"data":[],"usage":{"prompt_tokens":9,"total_tokens":9}}"#], Some((9, 0)));
+        check_usage(
+            &[
+                r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+                r#"{"type":"message_delta","usage":{"output_tokens":4}}"#,
+            ],
+            Some((9, 4)),
+        );
+        check_usage(&[r#"{"response":{"usage":{"input_tokens":9,"output_tokens":4}}}"#], Some((9, 4)));
+        check_usage(&[r#"{"text":"a","meta_info":{"prompt_tokens":9,"completion_tokens":4}}"#], Some((9, 4)));
+        check_usage(&[r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}]}"#], None);
+    }
+
+    #[test]
+    fn answers_without_any_result_are_empty() {
+        check_empty(
+            r#"{"choices":[{"message":{"role":"assistant","content":""},"finish_reason":"stop"}]}"#,
+            true,
+        );
+        check_empty(r#"{"choices":[{"message":{"content":null,"reasoning":null,"tool_calls":[]}}]}"#, true);
+        check_empty(r#"{"choices":[{"message":{"content":"a"}}]}"#, false);
+        check_empty(r#"{"choices":[{"message":{"content":null,"reasoning_content":"a"}}]}"#, false);
+        check_empty(r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"1"}]}}]}"#, false);
+        check_empty(r#"{"choices":[{"text":""}]}"#, true);
+        check_empty(r#"{"content":[]}"#, true);
+        check_empty(r#"{"content":[{"type":"tool_use","input":{}}]}"#, false);
+        check_empty(r#"{"output":[{"type":"message","content":[{"text":""}]}]}"#, true);
+        check_empty(r#"{"output":[{"type":"message","content":[{"text":"a"}]}]}"#, false);
+        check_empty(r#"{"output":[{"type":"function_call","name":"f"}]}"#, false);
+        check_empty(r#"{"data":[]}"#, true);
+        check_empty(r#"{"data":[{"embedding":[0.5]}]}"#, false);
+        check_empty(r#"{"results":[{"index":0}]}"#, false);
+        check_empty(r#"{"text":"a"}"#, false);
+    }
+
+    fn check_confidence(body: &str, expected: Option<f64>) {
+        let confidence = read(&[body]).0.confidence();
+        let close = match (confidence, expected) {
+            (Some(a), Some(b)) => (a - b).abs() < 1e-12,
+            (a, b) => a == b,
+        };
+        assert!(close, "{confidence:?} of {body}");
+    }
+
+    #[test]
+    fn confidence_is_the_geometric_mean_of_the_tokens() {
+        let (half, eighth) = (0.5_f64.ln(), 0.125_f64.ln());
+        check_confidence(
+            &format!(
+                r#"{{"choices":[{{"logprobs":{{"content":[{{"token":"a","logprob":{half},"top_logprobs":[{{"logprob":-9}}]}},{{"logprob":{eighth}}}]}}}}]}}"#
+            ),
+            Some(0.25),
+        );
+        check_confidence(
+            &format!(r#"{{"choices":[{{"logprobs":{{"token_logprobs":[null,{half}]}}}}]}}"#),
+            Some(0.5),
+        );
+        check_confidence(r#"{"choices":[{"logprobs":null}]}"#, None);
+        check_confidence(r#"{"choices":[{"logprobs":{"token_logprobs":[-1,-Infinity]}}]}"#, None);
+    }
+
+    #[test]
+    fn model_and_id_are_those_of_the_answer() {
+        for (body, expected) in [
+            (r#"{"id":"i","model":"m"}"#, (Some("i"), Some("m"))),
+            (r#"{"type":"message_start","message":{"id":"i","model":"m"}}"#, (Some("i"), Some("m"))),
+            (r#"{"type":"response.created","response":{"id":"i","model":"m"}}"#, (Some("i"), Some("m"))),
+            (r#"{"meta_info":{"id":"i"}}"#, (Some("i"), None)),
+            (r#"{"choices":[{"id":"no","model":"no","message":{"model":"no"}}]}"#, (None, None)),
+            (r#"{"id":1,"model":"a\u0000b"}"#, (None, None)),
+        ] {
+            let answer = read(&[body]).0;
+            assert_eq!((answer.id.as_deref(), answer.model.as_deref()), expected, "{body}");
+        }
+    }
 }

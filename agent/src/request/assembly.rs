@@ -87,3 +87,62 @@ fn pieces<'a>(event: &SocketBytes<'a>) -> [Piece<'a>; 3] {
         [Piece::Bytes(head), Piece::Hole(len - copied), Piece::Bytes(tail)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inferscope_common::socket::{SocketEvent, SocketKind};
+
+    use super::*;
+
+    fn check(header: SocketEvent, head: &[u8], tail: &[u8], expected: (Option<u64>, &str)) {
+        let mut flow = Flow { next: Some(100) };
+        let addition = flow.add(&SocketBytes { event: header, kind: SocketKind::Read, head, tail });
+        let mut text = String::new();
+        for piece in addition.pieces {
+            match piece {
+                Piece::Bytes(bytes) => text.push_str(std::str::from_utf8(bytes).unwrap()),
+                Piece::Hole(len) => text.push_str(&"~".repeat(len as usize)),
+            }
+        }
+        assert_eq!((addition.lost_bytes, &*text), expected);
+        assert_eq!(flow.next, Some(header.offset + u64::from(header.len)));
+    }
+
+    const EVENT: SocketEvent = SocketEvent {
+        time_ns: 0,
+        arrival_ns: 0,
+        socket: 0,
+        offset: 100,
+        tgid: 0,
+        tid: 0,
+        len: 6,
+        sequence: 0,
+        head_len: 0,
+        tail_len: 0,
+        kind: 1,
+        family: 2,
+        flags: 0,
+        padding: 0,
+    };
+
+    #[test]
+    fn what_was_not_copied_is_a_hole() {
+        check(EVENT, b"abcdef", b"", (Some(0), "abcdef"));
+        check(EVENT, b"abcd", b"ef", (Some(0), "abcdef"));
+        check(EVENT, b"ab", b"f", (Some(0), "ab~~~f"));
+        check(EVENT, b"", b"", (Some(0), "~~~~~~"));
+    }
+
+    #[test]
+    fn an_offset_says_what_was_lost() {
+        check(SocketEvent { offset: 130, ..EVENT }, b"abcdef", b"", (Some(30), "abcdef"));
+        check(SocketEvent { offset: 99, ..EVENT }, b"abcdef", b"", (None, "abcdef"));
+    }
+
+    #[test]
+    fn bytes_that_cannot_be_trusted_are_a_hole() {
+        check(SocketEvent { flags: FLAG_NO_BYTES, ..EVENT }, b"abc", b"", (Some(0), "~~~~~~"));
+        check(SocketEvent { flags: FLAG_PIECES, ..EVENT }, b"abc", b"d", (Some(0), "abc~~~"));
+        check(EVENT, b"abcd", b"efg", (Some(0), "~~~~~~"));
+    }
+}

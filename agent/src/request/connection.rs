@@ -13,6 +13,7 @@ use inferscope_common::socket::{
 };
 
 use super::assembly::{Addition, Flow, Piece};
+use super::document::Ended;
 use super::exchange::{Ending, Exchange, FirstRead, Outlet};
 use super::inbound::Inbound;
 use super::outbound::Outbound;
@@ -100,6 +101,9 @@ pub enum Close {
     Forgotten,
 }
 
+/// An idle connection is to cost next to nothing: there may be tens of thousands.
+const _: () = assert!(size_of::<Connection>() <= 256);
+
 impl Connection {
     /// The connection of `event`, its first that is known of.
     pub fn new(event: &SocketBytes<'_>, workload: &Arc<Workload>) -> Self {
@@ -141,7 +145,7 @@ impl Connection {
         }
         self.count_lost(event, outlet);
         if header.flags & FLAG_NO_BYTES != 0 {
-            outlet.counts.failure(ParseFailure::NoBytes);
+            self.no_bytes(outlet);
         }
         match event.kind {
             SocketKind::Read => self.on_read(event, call(event, room), outlet),
@@ -162,6 +166,16 @@ impl Connection {
             self.exchanges = VecDeque::new();
         }
         if self.ignored { Next::Ignore } else { Next::Keep }
+    }
+
+    /// Bytes passed that could not be copied: harmless inside a body, and all that is ever seen of a
+    /// connection served by io_uring.
+    fn no_bytes(&mut self, outlet: &mut Outlet<'_>) {
+        if matches!(self.inbound, Inbound::Seek) {
+            self.failed(ParseFailure::NoBytes, outlet);
+        } else {
+            outlet.counts.failure(ParseFailure::NoBytes);
+        }
     }
 
     /// A gap in the numbers is a loss; numbers that begin again are those of a kernel that forgot the socket.
@@ -294,8 +308,26 @@ impl Connection {
     pub(super) fn complete_front(&mut self, time: BootTime, outlet: &mut Outlet<'_>) {
         self.failures = 0;
         if let Some(front) = self.exchanges.pop_front() {
+            // Answered before its head was complete: the server did not understand it either.
+            if !front.head_seen() {
+                self.inbound = Inbound::Seek;
+            }
             front.finish(time, Ending::Answered, outlet);
         }
+    }
+
+    /// The answers so far are over, and the next write belongs to the request that is first now.
+    pub(super) fn answers_from_here(&mut self) {
+        self.outbound = Outbound::default();
+        self.lossy = false;
+        // What was written in events that were lost before now is no hole in what follows.
+        if std::mem::take(&mut self.writes_unsure) {
+            self.writes = Flow::default();
+        }
+    }
+
+    pub(super) fn writes_unsure(&self) -> bool {
+        self.writes_unsure
     }
 
     /// The first request cannot be followed to its end.
@@ -312,8 +344,11 @@ impl Connection {
 
     /// The connection ends at `time`, and with it what is under way.
     pub fn close(&mut self, how: Close, time: BootTime, outlet: &mut Outlet<'_>) {
-        let unseen = how == Close::Forgotten || self.writes_unsure || self.outbound.is_lost();
-        if !unseen && self.answer_ends_here(how) {
+        if how == Close::Forgotten {
+            self.events_lost();
+        }
+        let unseen = self.writes_unsure || self.outbound.is_lost();
+        if !unseen && self.answer_ends_here(how, outlet) {
             self.outbound = Outbound::Seek;
             self.complete_front(self.last_write, outlet);
         }
@@ -332,15 +367,15 @@ impl Connection {
     }
 
     /// An answer whose end is that of the connection, and nothing says that it was cut.
-    fn answer_ends_here(&mut self, how: Close) -> bool {
+    fn answer_ends_here(&mut self, how: Close, outlet: &mut Outlet<'_>) -> bool {
         let Outbound::Body(answer) = &mut self.outbound else { return false };
         let Some(front) = self.exchanges.front_mut() else { return false };
         if !answer.ends_at_close() {
             return false;
         }
         let complete = answer.is_complete() || how == Close::Closed && self.peer_closed.is_none();
-        if complete {
-            answer.finish(front);
+        if complete && answer.finish(front) == Ended::Broken {
+            outlet.counts.failure(ParseFailure::Json);
         }
         complete
     }
@@ -396,12 +431,12 @@ fn call(event: &SocketBytes<'_>, room: bool) -> Call {
 
 /// `bytes` begin like a request, as far as there are any.
 pub fn begins_request(bytes: &[u8]) -> bool {
-    opens(bytes) == Opening::Request && !bytes.is_empty()
+    !bytes.is_empty() && opens(bytes) == Opening::Request
 }
 
 /// `bytes` begin like an answer, as far as there are any.
 pub fn begins_response(bytes: &[u8]) -> bool {
-    opens(bytes) == Opening::Response && !bytes.is_empty()
+    !bytes.is_empty() && opens(bytes) == Opening::Response
 }
 
 fn opens(bytes: &[u8]) -> Opening {

@@ -81,3 +81,117 @@ impl Document {
         !self.holed && self.scanner.is_done()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Models and prompt tokens at their places, of a document whose bytes `hole` are not seen.
+    fn facts(json: &str, hole: std::ops::Range<usize>) -> (Vec<String>, Ended) {
+        let mut document = Document::new();
+        let mut facts = Vec::new();
+        let mut see = |path: &[Key], token: Token<'_>| {
+            let value = match token {
+                Token::Text(text) => text.decode().map_or_else(|| "cut".into(), std::borrow::Cow::into_owned),
+                Token::Number(digits) => String::from_utf8_lossy(digits).into_owned(),
+                _ => return,
+            };
+            if let [Key::Model]
+            | [Key::Usage, Key::PromptTokens]
+            | [Key::Choices, Key::Item, Key::FinishReason] = path
+            {
+                facts.push(value);
+            }
+        };
+        document.feed(&json.as_bytes()[..hole.start], &mut see);
+        if !hole.is_empty() {
+            document.hole(&mut see);
+        }
+        document.feed(&json.as_bytes()[hole.end..], &mut see);
+        let ended = document.end(&mut see);
+        (facts, ended)
+    }
+
+    /// The part `~` of `json` is not seen.
+    fn check(json: &str, expected: &[&str]) {
+        let start = json.find('~').unwrap_or(json.len());
+        let end = json.rfind('~').map_or(json.len(), |at| at + 1);
+        assert_eq!(facts(json, start..end).0, expected, "{json}");
+    }
+
+    #[test]
+    fn a_model_behind_a_long_prompt_is_found() {
+        check(r#"{"messages":[{"content":"aaaa~aaa"}],"stream":true,"model":"tiny"}"#, &["tiny"]);
+        check(r#"{"messages":[{"content":"aaaa~aaa"}],"model":"tiny","tools":[{"model":1}]} "#, &["tiny"]);
+        check(r#"{"model":"tiny","messages":[{"content":"aaaa~aaa"}]}"#, &["tiny"]);
+    }
+
+    #[test]
+    fn a_prompt_cannot_forge_a_member() {
+        for forged in [
+            r#"aa~aa\"}],\"model\":\"forged\",\"x\":[{\"a\":\"b"#,
+            r#"aa~aa\\\"}],\\\"model\\\":\\\"forged\\\",\\"#,
+            r#"aa~,\"model\":\"forged\","#,
+            r#"\",\"model\":\"forged\"~"#,
+        ] {
+            check(&format!(r#"{{"messages":[{{"content":"{forged}"}}],"n":1,"model":"true"}}"#), &["true"]);
+            check(&format!(r#"{{"messages":[{{"content":"{forged}"}}]}}"#), &[]);
+        }
+    }
+
+    #[test]
+    fn a_member_of_a_nested_object_is_not_the_documents() {
+        check(r#"{"messages":[{"content":"aaaa~aaa","model":"nested","x":1}]}"#, &[]);
+        check(r#"{"a":~,"model":"nested"},"b":1}"#, &[]);
+    }
+
+    #[test]
+    fn usage_and_finish_reason_behind_a_long_answer_are_found() {
+        check(
+            r#"{"model":"m","choices":[{"message":{"content":"aa~aa"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"x":1}}"#,
+            &["m", "stop", "7"],
+        );
+    }
+
+    #[test]
+    fn an_array_that_began_in_the_hole_has_no_name() {
+        check(r#"{"choices":1,"~[{"a":1,"finish_reason":"stop"}],"usage":{"prompt_tokens":7}}"#, &["7"]);
+    }
+
+    #[test]
+    fn an_end_that_is_no_json_gives_nothing() {
+        check(r#"{"a":"~","model":"x""#, &[]);
+        check(r#"{"a":"~}]},"b":[1},"model":"x"}"#, &[]);
+        check(r#"{"a":"~","b":[1},"model":"x"]"#, &[]);
+        check("~", &[]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_hole_gives_no_fact_that_the_whole_lacks(
+            content in r#"([a-z\\",:{}\[\]]|"model":"f"|"usage":\{"prompt_tokens":9\},){0,40}"#,
+            start in 0_usize..200,
+            len in 1_usize..100,
+        ) {
+            let json = serde_json::json!({
+                "model": "m", "messages": [{"content": content, "x": [content]}], "usage": {"prompt_tokens": 7}
+            }).to_string();
+            let start = start.min(json.len());
+            let end = (start + len).min(json.len());
+            let (whole, _) = facts(&json, 0..0);
+            let (holed, _) = facts(&json, start..end);
+            prop_assert!(holed.iter().all(|fact| fact == "cut" || whole.contains(fact)), "{holed:?} of {json}");
+        }
+
+        #[test]
+        fn any_bytes_are_scanned(bytes: Vec<u8>, more: Vec<u8>) {
+            let mut document = Document::new();
+            document.feed(&bytes, &mut |_, _| {});
+            document.hole(&mut |_, _| {});
+            document.feed(&more, &mut |_, _| {});
+            document.end(&mut |_, _| {});
+        }
+    }
+}

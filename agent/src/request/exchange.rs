@@ -155,15 +155,12 @@ impl Exchange {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 
-    /// The request is complete: its model may have a label already.
-    pub fn request_ends(&mut self, model: Option<Box<str>>, models: &ModelLabels) {
-        self.request_complete = true;
-        self.request_model = model;
-        if self.label.is_none()
-            && let Some(model) = &self.request_model
-        {
-            self.label = models.known(&self.workload.label, model);
+    /// The request named its model, which may have a label already.
+    pub fn asked_for(&mut self, model: Box<str>, models: &ModelLabels) {
+        if !self.named {
+            self.label = models.known(&self.workload.label, &model);
         }
+        self.request_model = Some(model);
     }
 
     /// Bytes of it were lost; times before and after cannot be compared. The first reason stays.
@@ -309,7 +306,7 @@ impl Exchange {
     pub fn open(&self, now: BootTime, stalled_after: Duration, blocked: bool) -> OpenRequest {
         let why = if blocked {
             Stall::ClientNotReading
-        } else if self.response_bytes > 0 {
+        } else if self.status.is_some() {
             Stall::ResponseStopped
         } else if self.request_complete {
             Stall::NoResponse

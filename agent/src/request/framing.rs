@@ -222,3 +222,140 @@ fn is_border(bytes: &[u8]) -> bool {
     }
     EVENT_STARTS.iter().any(|start| rest.starts_with(start))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Data bytes, what else happened, and what is left behind the body.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Read {
+        data: String,
+        steps: Vec<&'static str>,
+        left: usize,
+    }
+
+    fn read(framing: Framing, pieces: &[Piece<'_>]) -> Read {
+        let mut body = Body::new(framing);
+        let mut read = Read::default();
+        for piece in pieces {
+            let mut piece = *piece;
+            loop {
+                match body.step(&mut piece, true) {
+                    Step::Data(bytes) => read.data.push_str(std::str::from_utf8(bytes).unwrap()),
+                    Step::Hole(len) => read.data.push_str(&"~".repeat(len as usize)),
+                    Step::ChunkEnds => read.steps.push("chunk"),
+                    Step::BorderMissed => read.steps.push("missed"),
+                    Step::Broken => {
+                        read.steps.push("broken");
+                        return read;
+                    }
+                    Step::More => break,
+                    Step::Done => {
+                        read.steps.push("done");
+                        read.left = piece.len() as usize;
+                        return read;
+                    }
+                }
+            }
+        }
+        read
+    }
+
+    fn check(framing: Framing, bytes: &str, data: &str, steps: &[&str], left: usize) {
+        let expected = Read { data: data.into(), steps: steps.iter().map(|step| leak(step)).collect(), left };
+        assert_eq!(read(framing, &[Piece::Bytes(bytes.as_bytes())]), expected, "{bytes:?}");
+        for at in 0..bytes.len() - left {
+            let (first, second) = bytes.as_bytes().split_at(at);
+            assert_eq!(
+                read(framing, &[Piece::Bytes(first), Piece::Bytes(second)]),
+                expected,
+                "{bytes:?} at {at}"
+            );
+        }
+    }
+
+    fn leak(step: &str) -> &'static str {
+        ["chunk", "missed", "broken", "done"].into_iter().find(|known| *known == step).unwrap()
+    }
+
+    #[test]
+    fn a_length_is_counted() {
+        check(Framing::Length(3), "abcGET", "abc", &["done"], 3);
+        check(Framing::Length(0), "GET", "", &["done"], 3);
+        check(Framing::UntilClose, "abc", "abc", &[], 0);
+    }
+
+    #[test]
+    fn chunks_are_joined() {
+        check(
+            Framing::Chunked,
+            "3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nHTTP",
+            "abc0123456789",
+            &["chunk", "chunk", "done"],
+            4,
+        );
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_skipped() {
+        check(
+            Framing::Chunked,
+            "3;a=\"b\"\r\nabc\r\n0;x\r\nt: 1\r\nu: 2\r\n\r\nH",
+            "abc",
+            &["chunk", "done"],
+            1,
+        );
+    }
+
+    #[test]
+    fn line_ends_without_cr_are_taken() {
+        check(Framing::Chunked, "3\nabc\n0\n\n", "abc", &["chunk", "done"], 0);
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_broken() {
+        check(Framing::Chunked, "x", "", &["broken"], 0);
+        check(Framing::Chunked, "\r\n", "", &["broken"], 0);
+        check(Framing::Chunked, "3\r\nabcd", "abc", &["broken"], 0);
+        check(Framing::Chunked, "1111111111111111111111\r\n", "", &["broken"], 0);
+    }
+
+    fn check_holes(pieces: &[Piece<'_>], data: &str, steps: &[&str]) {
+        let read = read(Framing::Chunked, pieces);
+        assert_eq!((&*read.data, &read.steps[..]), (data, steps));
+    }
+
+    #[test]
+    fn a_hole_inside_a_chunk_is_skipped() {
+        check_holes(
+            &[Piece::Bytes(b"8\r\nab"), Piece::Hole(4), Piece::Bytes(b"gh\r\n0\r\n\r\n")],
+            "ab~~~~gh",
+            &["chunk", "done"],
+        );
+    }
+
+    #[test]
+    fn a_hole_over_a_border_ends_at_the_next_event_or_at_the_last_chunk() {
+        check_holes(
+            &[Piece::Bytes(b"8\r\nab"), Piece::Hole(40), Piece::Bytes(b"xx\n\n\r\n5\r\ndata:\r\n0\r\n\r\n")],
+            "ab~~~~~~data:",
+            &["missed", "missed", "chunk", "done"],
+        );
+        check_holes(
+            &[Piece::Bytes(b"8\r\nab"), Piece::Hole(40), Piece::Bytes(b"xx\n\n\r\n0\r\n\r\n")],
+            "ab~~~~~~",
+            &["missed", "missed", "done"],
+        );
+        check_holes(
+            &[
+                Piece::Bytes(b"8\r\nab"),
+                Piece::Hole(40),
+                Piece::Bytes(b"\\r\\n5\\r\\ndata: 5\r\nx"),
+                Piece::Bytes(b"5\r\ndata:"),
+            ],
+            "ab~~~~~~data:",
+            &["missed", "missed"],
+        );
+    }
+}

@@ -67,7 +67,10 @@ pub fn request(bytes: &[u8]) -> Parsed<RequestHead> {
         Err(_) => return Err(ParseFailure::RequestHead),
     };
     let method = request.method.unwrap_or_default();
-    let fields = Fields::of(request.headers).ok_or(ParseFailure::RequestHead)?;
+    // The body of a request cannot end with the connection.
+    let fields = Fields::of(request.headers)
+        .filter(|fields| fields.framing != Some(Framing::UntilClose))
+        .ok_or(ParseFailure::RequestHead)?;
     let head = RequestHead {
         route: route(method, request.path.unwrap_or_default()),
         head_only: method == "HEAD",
@@ -168,7 +171,7 @@ impl Fields {
             }
             12 if is("content-type") => self.media = media(value),
             16 if is("content-encoding") => {
-                self.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity")
+                self.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity");
             }
             7 if is("upgrade") => self.to_http2 = value.trim_ascii().eq_ignore_ascii_case(b"h2c"),
             12 if is("x-request-id") => self.request_id = identity(value),
@@ -311,4 +314,151 @@ fn ends_within(bytes: &[u8], from: usize) -> bool {
     let start = from.saturating_sub(3);
     memchr::memchr_iter(b'\n', &bytes[start..])
         .any(|at| matches!(bytes[start + at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::record::OtherRoute::{Docs, Health, Metrics, Models, Rest, Tokenize};
+
+    fn request_of(lines: &str) -> Result<RequestHead, ParseFailure> {
+        let bytes = format!("{}\r\n\r\n", lines.trim().replace('\n', "\r\n"));
+        request(bytes.as_bytes()).map(|parsed| parsed.expect("the head is complete").0)
+    }
+
+    fn response_of(lines: &str) -> ResponseHead {
+        let bytes = format!("{}\r\n\r\n", lines.trim().replace('\n', "\r\n"));
+        response(bytes.as_bytes()).unwrap().unwrap().0
+    }
+
+    fn check_route(line: &str, expected: Route) {
+        assert_eq!(request_of(&format!("{line} HTTP/1.1")).unwrap().route, expected, "{line}");
+    }
+
+    #[test]
+    fn only_a_post_to_an_inference_route_is_inference() {
+        check_route("POST /v1/chat/completions", Route::ChatCompletions);
+        check_route("POST /v1/chat/completions?a=b", Route::ChatCompletions);
+        check_route("POST http://host:8000/v1/completions", Route::Completions);
+        check_route("POST /completions/", Route::Completions);
+        check_route("POST /v1/responses", Route::Responses);
+        check_route("POST /v1/messages", Route::Messages);
+        check_route("POST /v2/rerank", Route::Rerank);
+        check_route("POST /v1/audio/transcriptions", Route::Audio);
+        check_route("POST /generate", Route::Generate);
+        check_route("GET /v1/chat/completions", Route::Other(Rest));
+        check_route("OPTIONS /v1/chat/completions", Route::Other(Rest));
+        check_route("GET /v1/responses/resp_1", Route::Other(Rest));
+        check_route("POST /v1/responses/resp_1/cancel", Route::Other(Rest));
+        check_route("POST /x?/v1/chat/completions", Route::Other(Rest));
+    }
+
+    #[test]
+    fn other_routes_are_named() {
+        check_route("GET /health", Route::Other(Health));
+        check_route("GET /metrics", Route::Other(Metrics));
+        check_route("GET /v1/models", Route::Other(Models));
+        check_route("POST /tokenize", Route::Other(Tokenize));
+        check_route("POST /v1/messages/count_tokens", Route::Other(Tokenize));
+        check_route("GET /openapi.json", Route::Other(Docs));
+        check_route("GET /", Route::Other(Rest));
+        check_route("OPTIONS *", Route::Other(Rest));
+    }
+
+    fn check_framing(headers: &str, expected: Option<Framing>) {
+        let framing = request_of(&format!("POST / HTTP/1.1\n{headers}")).ok().map(|head| head.framing);
+        assert_eq!(framing, expected, "{headers}");
+    }
+
+    #[test]
+    fn bodies_are_framed_as_the_headers_say() {
+        check_framing("host: h", Some(Framing::Length(0)));
+        check_framing("Content-Length: 12", Some(Framing::Length(12)));
+        check_framing("content-length: 12\ncontent-length: 12", Some(Framing::Length(12)));
+        check_framing("content-length: 12\ncontent-length: 13", None);
+        check_framing("content-length: -1", None);
+        check_framing("transfer-encoding: gzip, Chunked", Some(Framing::Chunked));
+        check_framing("content-length: 3\ntransfer-encoding: chunked", Some(Framing::Chunked));
+        check_framing("transfer-encoding: chunked\ncontent-length: 3", Some(Framing::Chunked));
+        check_framing("transfer-encoding: gzip", None);
+    }
+
+    #[test]
+    fn an_answer_without_length_ends_with_the_connection() {
+        assert_eq!(response_of("HTTP/1.1 200 OK\nx: y").framing, Framing::UntilClose);
+        assert_eq!(response_of("HTTP/1.0 200\ncontent-length: 0").framing, Framing::Length(0));
+    }
+
+    #[test]
+    fn media_and_encodings_are_recognised() {
+        let head = response_of(
+            "HTTP/1.1 200 OK\nContent-Type: Text/Event-Stream; charset=utf-8\ncontent-encoding: gzip",
+        );
+        assert_eq!((head.media, head.encoded), (Media::Events, true));
+        let head = response_of(
+            "HTTP/1.1 200 OK\ncontent-type: application/problem+json\ncontent-encoding: identity",
+        );
+        assert_eq!((head.media, head.encoded), (Media::Json, false));
+        assert_eq!(response_of("HTTP/1.1 200 OK\ncontent-type: audio/mpeg").media, Media::Other);
+        assert_eq!(response_of("HTTP/1.1 200 OK").media, Media::Unsaid);
+    }
+
+    fn check_identity(headers: &str, request_id: Option<&str>, trace_id: Option<&str>) {
+        let head = request_of(&format!("POST / HTTP/1.1\n{headers}")).unwrap();
+        assert_eq!(
+            (head.request_id.as_deref(), head.trace_id.as_deref()),
+            (request_id, trace_id),
+            "{headers}"
+        );
+    }
+
+    #[test]
+    fn identities_are_bounded_and_printable() {
+        check_identity("X-Request-Id: abc", Some("abc"), None);
+        check_identity("x-request-id: a\u{e9} b\tc", Some("abc"), None);
+        check_identity(
+            &format!("x-request-id: {}", "x".repeat(500)),
+            Some(&"x".repeat(IDENTITY_BYTES_MAX)),
+            None,
+        );
+        check_identity("x-request-id: \u{e9}", None, None);
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        check_identity(&format!("traceparent: 00-{id}-b7ad6b7169203331-01"), None, Some(id));
+        check_identity("traceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01", None, None);
+        check_identity("traceparent: garbage", None, None);
+    }
+
+    fn check_failure(bytes: &[u8], expected: ParseFailure) {
+        assert_eq!(request(bytes).err(), Some(expected), "{bytes:?}");
+    }
+
+    #[test]
+    fn other_protocols_are_told_from_broken_heads() {
+        check_failure(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ParseFailure::Http2);
+        check_failure(b"\x16\x03\x01\x02\0\x01\0", ParseFailure::Tls);
+        check_failure(b"POST /\x01 HTTP/1.1\r\n\r\n", ParseFailure::RequestHead);
+        check_failure(b"GET / HTTP/9.9\r\n\r\n", ParseFailure::RequestHead);
+    }
+
+    #[test]
+    fn a_head_may_be_split_anywhere() {
+        let whole = b"POST /v1/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}next";
+        let head_len = whole.len() - 6;
+        for at in 1..head_len {
+            let mut buffer = HeadBuffer::default();
+            assert!(buffer.feed(&whole[..at], request, ParseFailure::RequestHead).unwrap().is_none());
+            let (head, len) = buffer.feed(&whole[at..], request, ParseFailure::RequestHead).unwrap().unwrap();
+            assert_eq!((head.route, at + len), (Route::Completions, head_len));
+        }
+    }
+
+    #[test]
+    fn a_head_that_never_ends_is_refused() {
+        let mut buffer = HeadBuffer::default();
+        let mut feed = |line: &str| buffer.feed(line.as_bytes(), request, ParseFailure::RequestHead);
+        assert!(feed("GET / HTTP/1.1\r\n").unwrap().is_none());
+        let header = format!("a: {}\r\n", "b".repeat(100));
+        let refused = (0..).map(|_| feed(&header)).position(|fed| fed.is_err());
+        assert_eq!(refused, Some((HEAD_BYTES_MAX - 16) / header.len()));
+    }
 }

@@ -38,7 +38,6 @@ pub struct RequestBody {
     document: Option<Document>,
     /// It says that it is JSON.
     json: bool,
-    model: Option<Box<str>>,
 }
 
 impl Connection {
@@ -73,8 +72,20 @@ impl Connection {
         };
         // Line ends between requests are allowed, and belong to none.
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        *piece = Piece::Bytes(&bytes[blank..]);
-        if piece.is_empty() { Inbound::Idle } else { self.begin_head(piece, call, outlet) }
+        let bytes = &bytes[blank..];
+        *piece = Piece::Bytes(bytes);
+        if bytes.is_empty() {
+            return Inbound::Idle;
+        }
+        if begins_request(bytes) {
+            return self.begin_head(piece, call, outlet);
+        }
+        piece.clear();
+        if self.exchanges.is_empty() {
+            self.outbound = Outbound::Seek;
+        }
+        self.failed(ParseFailure::RequestHead, outlet);
+        Inbound::Seek
     }
 
     fn begin_head(&mut self, piece: &mut Piece<'_>, call: Call, outlet: &mut Outlet<'_>) -> Inbound {
@@ -145,14 +156,17 @@ impl Connection {
             outlet.counts.failure(ParseFailure::ContentEncoding);
         }
         let readable = inference && !head.encoded && matches!(head.media, Media::Json | Media::Unsaid);
-        let body = Box::new(RequestBody {
+        let body = RequestBody {
             id,
             body: Body::new(head.framing),
             document: readable.then(Document::new),
             json: head.media == Media::Json,
-            model: None,
-        });
-        if head.framing == Framing::Length(0) { self.request_ends(body, outlet) } else { Inbound::Body(body) }
+        };
+        if head.framing == Framing::Length(0) {
+            self.request_ends(body, outlet)
+        } else {
+            Inbound::Body(Box::new(body))
+        }
     }
 
     fn read_body(
@@ -167,33 +181,45 @@ impl Connection {
             let step = request.body.step(piece, call.begins);
             self.count_read(request.id, before - piece.len(), call);
             match step {
-                Step::Data(bytes) => request.feed(bytes),
-                Step::Hole(_) => request.hole(),
+                Step::Data(bytes) => self.name_model(request.id, request.feed(bytes), outlet),
+                Step::Hole(_) => self.name_model(request.id, request.hole(), outlet),
                 Step::ChunkEnds => {}
-                Step::Done => return self.request_ends(request, outlet),
+                Step::Done => return self.request_ends(*request, outlet),
                 Step::More => return Inbound::Body(request),
-                // The rest of it cannot be told from the next request; its times are not touched by that.
-                Step::BorderMissed => {
-                    piece.clear();
-                    return Inbound::Seek;
-                }
+                Step::BorderMissed => return self.request_lost(&request, piece),
                 Step::Broken => {
-                    piece.clear();
                     self.failed(ParseFailure::Chunk, outlet);
-                    return Inbound::Seek;
+                    return self.request_lost(&request, piece);
                 }
             }
         }
     }
 
-    fn request_ends(&mut self, mut request: Box<RequestBody>, outlet: &mut Outlet<'_>) -> Inbound {
-        if request.end() == Ended::Broken && request.json {
+    /// Where it ends cannot be told; its times are not touched by that.
+    fn request_lost(&mut self, request: &RequestBody, piece: &mut Piece<'_>) -> Inbound {
+        piece.clear();
+        if let Some(exchange) = self.exchange(request.id) {
+            exchange.request_complete = true;
+        }
+        Inbound::Seek
+    }
+
+    fn request_ends(&mut self, mut request: RequestBody, outlet: &mut Outlet<'_>) -> Inbound {
+        let (ended, model) = request.end();
+        if ended == Ended::Broken && request.json {
             outlet.counts.failure(ParseFailure::Json);
         }
+        self.name_model(request.id, model, outlet);
         if let Some(exchange) = self.exchange(request.id) {
-            exchange.request_ends(request.model, outlet.models);
+            exchange.request_complete = true;
         }
         Inbound::Idle
+    }
+
+    fn name_model(&mut self, id: u64, model: Option<Box<str>>, outlet: &mut Outlet<'_>) {
+        if let (Some(model), Some(exchange)) = (model, self.exchange(id)) {
+            exchange.asked_for(model, outlet.models);
+        }
     }
 
     fn count_read(&mut self, id: u64, bytes: u64, call: Call) {
@@ -210,7 +236,7 @@ impl Connection {
         let over = match self.outbound {
             Outbound::Seek => true,
             Outbound::Head(_) => before().all(|exchange| exchange.incomplete == Some(Incomplete::EventsLost)),
-            Outbound::Body(ref answer) => answer.is_lost(),
+            Outbound::Body(ref answer) => answer.is_lost() || self.writes_unsure(),
         };
         if !over {
             return;
@@ -218,31 +244,28 @@ impl Connection {
         while self.exchanges.front().is_some_and(|front| front.id != id) {
             self.abandon_front(outlet);
         }
-        self.outbound = Outbound::default();
-        self.lossy = false;
+        self.answers_from_here();
     }
 }
 
 impl RequestBody {
-    fn feed(&mut self, bytes: &[u8]) {
-        let model = &mut self.model;
-        if let Some(document) = &mut self.document {
-            document.feed(bytes, &mut |path, token| see(model, path, &token));
-        }
+    /// These return the model, when its name is complete.
+    fn feed(&mut self, bytes: &[u8]) -> Option<Box<str>> {
+        let mut model = None;
+        self.document.as_mut()?.feed(bytes, &mut |path, token| see(&mut model, path, &token));
+        model
     }
 
-    fn hole(&mut self) {
-        let model = &mut self.model;
-        if let Some(document) = &mut self.document {
-            document.hole(&mut |path, token| see(model, path, &token));
-        }
+    fn hole(&mut self) -> Option<Box<str>> {
+        let mut model = None;
+        self.document.as_mut()?.hole(&mut |path, token| see(&mut model, path, &token));
+        model
     }
 
-    fn end(&mut self) -> Ended {
-        let model = &mut self.model;
-        self.document
-            .as_mut()
-            .map_or(Ended::Empty, |document| document.end(&mut |path, token| see(model, path, &token)))
+    fn end(&mut self) -> (Ended, Option<Box<str>>) {
+        let mut model = None;
+        let Some(document) = &mut self.document else { return (Ended::Empty, None) };
+        (document.end(&mut |path, token| see(&mut model, path, &token)), model)
     }
 }
 

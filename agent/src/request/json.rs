@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use super::key::Key;
 
@@ -38,6 +38,18 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// It is exactly `expected`, which needs no escapes.
+    pub fn is(&self, expected: &str) -> bool {
+        if self.is_escaped() {
+            return self.decode().is_some_and(|text| text == expected);
+        }
+        self.whole && self.raw == expected.as_bytes()
+    }
+
+    fn is_escaped(&self) -> bool {
+        memchr(b'\\', self.raw).is_some()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
@@ -48,7 +60,7 @@ impl<'a> Text<'a> {
             return None;
         }
         let raw = std::str::from_utf8(self.raw).ok()?;
-        if !raw.contains('\\') {
+        if !self.is_escaped() {
             return Some(Cow::Borrowed(raw));
         }
         serde_json::from_str::<String>(&format!("\"{raw}\"")).ok().map(Cow::Owned)
@@ -275,9 +287,8 @@ impl Scanner {
     fn token_means(&mut self, raw: &[u8], whole: bool, visit: &mut impl FnMut(&[Key], Token<'_>)) {
         let token = match self.state {
             State::Key => {
-                let name = Text { raw, whole };
                 if let Some(key) = self.keys.get_mut(self.depth - 1) {
-                    *key = name.decode().map_or(Key::Unknown, |name| Key::of(name.as_bytes()));
+                    *key = name(&Text { raw, whole });
                 }
                 self.state = State::Colon;
                 return;
@@ -301,7 +312,116 @@ impl Scanner {
     }
 }
 
+/// Names are compared as they stand, for hardly any are escaped.
+fn name(text: &Text<'_>) -> Key {
+    match Key::of(text.raw) {
+        Key::Unknown if text.is_escaped() => {
+            text.decode().map_or(Key::Unknown, |name| Key::of(name.as_bytes()))
+        }
+        key => key,
+    }
+}
+
 /// Bytes of numbers, `true`, `false`, `null`.
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every value with its path, one a line; unknown names as `?`.
+    pub(crate) fn values(pieces: &[&[u8]]) -> Vec<String> {
+        let mut scanner = Scanner::new();
+        let mut values = Vec::new();
+        for piece in pieces {
+            scanner.feed(piece, &mut |path, token| values.push(line(path, &token)));
+        }
+        if !scanner.is_done() {
+            values.push("broken".into());
+        }
+        values
+    }
+
+    fn line(path: &[Key], token: &Token<'_>) -> String {
+        let path: Vec<_> = path.iter().map(|key| format!("{key:?}")).collect();
+        let value = match token {
+            Token::Object => "{".into(),
+            Token::Array => "[".into(),
+            Token::Text(text) => format!("'{}'", text.decode().unwrap_or("too long".into())),
+            Token::Number(digits) => String::from_utf8_lossy(digits).into_owned(),
+            Token::Bool => "bool".into(),
+            Token::Null => "null".into(),
+        };
+        format!("{}={value}", path.join("."))
+    }
+
+    fn check(json: &str, expected: &[&str]) {
+        assert_eq!(values(&[json.as_bytes()]), expected, "{json}");
+        for at in 0..json.len() {
+            let (left, right) = json.as_bytes().split_at(at);
+            assert_eq!(values(&[left, right]), expected, "{json} split at {at}");
+        }
+        let bytes: Vec<&[u8]> = json.as_bytes().chunks(1).collect();
+        assert_eq!(values(&bytes), expected, "{json} byte by byte");
+    }
+
+    #[test]
+    fn values_come_with_their_path() {
+        check(
+            r#"{"model":"a", "choices":[{"delta":{"content":""},"x":[1.5e3,true]},null]}"#,
+            &[
+                "={",
+                "Model='a'",
+                "Choices=[",
+                "Choices.Item={",
+                "Choices.Item.Delta={",
+                "Choices.Item.Delta.Content=''",
+                "Choices.Item.Unknown=[",
+                "Choices.Item.Unknown.Item=1.5e3",
+                "Choices.Item.Unknown.Item=bool",
+                "Choices.Item=null",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_text_that_looks_like_json_is_a_text() {
+        check(
+            r#"{"text":"\",\"model\":\"b\\\"","id":"\u0041"}"#,
+            &["={", r#"Text='","model":"b\"'"#, "Id='A'"],
+        );
+    }
+
+    #[test]
+    fn keys_may_be_escaped() {
+        check(r#"{"mod\u0065l":"a"}"#, &["={", "Model='a'"]);
+    }
+
+    #[test]
+    fn what_is_no_json_breaks() {
+        check("[DONE]", &["=[", "broken"]);
+        check(r#"{"id" 1}"#, &["={", "broken"]);
+        check(r#"{"id":1]"#, &["={", "Id=1", "broken"]);
+        check(r#"{"id":1}}"#, &["={", "Id=1", "broken"]);
+        check(r#"{"id":tru}"#, &["={", "broken"]);
+        check("[1,", &["=[", "Item=1", "broken"]);
+        check("", &["broken"]);
+    }
+
+    #[test]
+    fn deep_nesting_is_skipped_then_refused() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let broken = |json: String| values(&[json.as_bytes()]).last().is_some_and(|last| last == "broken");
+        assert_eq!(values(&[nested(20).as_bytes()]).len(), PATH_MAX + 1);
+        assert!(!broken(nested(DEPTH_MAX)));
+        assert!(broken(nested(DEPTH_MAX + 1)));
+    }
+
+    #[test]
+    fn a_text_longer_than_the_token_is_not_decoded() {
+        let long = "x".repeat(TOKEN_BYTES_MAX + 1);
+        check(&format!(r#"{{"model":"{long}"}}"#), &["={", "Model='too long'"]);
+    }
 }

@@ -204,3 +204,88 @@ impl Events {
         self.tally.broken += u32::from(ended == Ended::Broken);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(pieces: &[&[u8]]) -> Tally {
+        let mut events = Events::new();
+        let mut answer = Answer::default();
+        pieces.iter().for_each(|piece| events.feed(piece, &mut answer));
+        events.take_tally()
+    }
+
+    fn check(stream: &str, expected: Tally) {
+        let bytes = stream.as_bytes();
+        assert_eq!(tally(&[bytes]), expected, "{stream:?}");
+        for at in 0..bytes.len() {
+            assert_eq!(tally(&[&bytes[..at], &bytes[at..]]), expected, "{stream:?} split at {at}");
+        }
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(tally(&single), expected, "{stream:?} byte by byte");
+    }
+
+    const DELTA: Tally = Tally { events: 1, deltas: 1, errors: 0, broken: 0, done: false };
+    const NO_DELTA: Tally = Tally { deltas: 0, ..DELTA };
+
+    #[test]
+    fn lines_end_with_lf_or_crlf() {
+        check("data: {\"text\":\"a\"}\n\n", DELTA);
+        check("data: {\"text\":\"a\"}\r\n\r\n", DELTA);
+        check("data:{\"text\":\"a\"}\n\r\n", DELTA);
+    }
+
+    #[test]
+    fn an_event_counts_when_its_blank_line_is_complete() {
+        check("data: {\"text\":\"a\"}\n", Tally::default());
+        check("data: {\"text\":\"a\"}\r\n\r", Tally::default());
+    }
+
+    #[test]
+    fn data_of_several_lines_is_one_document() {
+        check("data: {\"text\":\ndata: \"a\"}\n\n", DELTA);
+    }
+
+    #[test]
+    fn comments_and_other_fields_change_nothing() {
+        check(": ping\n\n", Tally::default());
+        check("\n\n\n", Tally::default());
+        check(
+            "id: 1\nevent: x\n: c\nretry: 5\nlonger-than-any: v\nno-colon\ndata: {\"text\":\"a\"}\n\n",
+            DELTA,
+        );
+        check("data:\n\n", Tally::default());
+    }
+
+    #[test]
+    fn done_is_no_broken_json() {
+        check("data: [DONE]\n\n", Tally { done: true, ..NO_DELTA });
+        check("data: [DONE]\r\n\r\n", Tally { done: true, ..NO_DELTA });
+        check("data: [DONE]x\n\n", Tally { broken: 1, ..NO_DELTA });
+    }
+
+    #[test]
+    fn errors_are_seen_by_field_by_name_and_by_member() {
+        check("event: error\ndata: {}\n\n", Tally { errors: 1, ..NO_DELTA });
+        check("error: {\"code\":500}\n\n", Tally { errors: 1, ..NO_DELTA });
+        check("data: {\"error\":{\"code\":500}}\n\n", Tally { errors: 1, ..NO_DELTA });
+        check("event: errors\ndata: {\"error\":null}\n\n", NO_DELTA);
+    }
+
+    #[test]
+    fn text_that_looks_like_events_is_text() {
+        check("data: {\"id\":\"\\n\\ndata: {\\\"text\\\":\\\"a\\\"}\\n\\n\"}\n\n", NO_DELTA);
+    }
+
+    #[test]
+    fn a_hole_inside_an_event_leaves_its_border() {
+        let mut events = Events::new();
+        let mut answer = Answer::default();
+        events.feed(b"data: {\"text\":\"aaa", &mut answer);
+        events.hole(&mut answer);
+        events.feed(b"aaa\"}\n\ndata: {\"text\":\"b\"}\n\n", &mut answer);
+        assert_eq!(events.take_tally(), Tally { events: 2, deltas: 2, ..Tally::default() });
+        assert!(events.at_border());
+    }
+}

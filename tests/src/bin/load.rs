@@ -55,10 +55,16 @@ struct Arguments {
     log: Option<PathBuf>,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let options = options(&arguments);
+    // Threads inherit it, and what waits for a processor stamps late. Without the right it goes on as it is.
+    let _ = rustix::process::setpriority_process(None, -20);
+    let runtime = tokio::runtime::Runtime::new().context("start threads")?;
+    runtime.block_on(make(&arguments))
+}
+
+async fn make(arguments: &Arguments) -> Result<()> {
+    let options = options(arguments);
     let folder = tempfile::tempdir().context("make a folder for the capture")?;
     let port = options.endpoint.port().filter(|_| arguments.capture);
     let capture = port.map(|port| Capture::start(port, folder.path())).transpose()?;

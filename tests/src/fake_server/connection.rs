@@ -147,9 +147,11 @@ impl Connection {
         loop {
             let stream = self.stream.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
             stream.readable().await?;
+            // Before the call: it wakes a client that waits for room, and loses the processor to it.
+            let at = BootTime::now().0;
             match stream.try_read(self.calls, &mut self.buffer) {
                 Ok(0) => self.peer = Peer::Closed,
-                Ok(length) => self.inbox.push(BootTime::now().0, &self.buffer[..length]),
+                Ok(length) => self.inbox.push(at, &self.buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(_) => self.peer = Peer::Reset,
             }

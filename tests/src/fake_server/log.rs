@@ -26,6 +26,15 @@ pub struct Write {
     pub deltas: u32,
 }
 
+impl Write {
+    /// When its last byte passed, as near as the server can tell: a writer often loses the processor to
+    /// its reader inside the call, so the beginning of a single call is nearer than its end.
+    #[must_use]
+    pub fn passed_ns(&self) -> u64 {
+        if self.calls == 1 { self.began_ns } else { self.ended_ns }
+    }
+}
+
 /// One request that was served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Served {
@@ -38,7 +47,7 @@ pub struct Served {
     pub status: Option<u16>,
     pub outcome: Outcome,
     pub streamed: bool,
-    /// The read that brought its first byte returned, and that of its last.
+    /// The read that brought its first byte began, and that of its last.
     pub first_read_ns: u64,
     pub whole_ns: u64,
     pub ended_ns: u64,

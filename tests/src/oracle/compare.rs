@@ -8,10 +8,12 @@ use serde::Serialize;
 use crate::client::SLOW_SUFFIX;
 use crate::transcript::{Exchange, Outcome};
 
-use super::{AgentRecord, Source};
+use super::{AgentRecord, Gaps, Source};
 
 /// Differences that are told one by one at most.
 const MISMATCHES_MAX: usize = 50;
+/// A larger response does not fit the send buffer: it passes on the wire when the client reads.
+const RESPONSE_BYTES_MAX: u64 = 1 << 20;
 /// Relative difference of probabilities that rounding explains.
 const CONFIDENCE_ERROR_MAX: f64 = 1e-6;
 
@@ -28,7 +30,7 @@ impl Bounds {
     pub fn of(source: Source) -> Self {
         let absolute = match source {
             Source::Wire => Duration::from_millis(1),
-            Source::Client => Duration::from_millis(2),
+            Source::Client | Source::Server => Duration::from_millis(2),
         };
         Self { absolute, relative: 0.01 }
     }
@@ -86,8 +88,10 @@ pub struct Comparison {
     pub unexpected: Vec<String>,
     /// Records that say of themselves that they are incomplete, by reason.
     pub incomplete: BTreeMap<String, usize>,
-    /// Requests kept out of the times: the client read late.
+    /// Requests kept out of the times: the client read late, or the response is too large to be sent at once.
     pub slow: usize,
+    /// Requests whose client left at the very end, so that their outcome is not compared.
+    pub undecided: usize,
     pub mismatches: Vec<Mismatch>,
     pub mismatches_total: usize,
 }
@@ -158,11 +162,13 @@ impl<'a> Matcher<'a> {
 
     fn count(&mut self, truth: &[&'a Exchange], records: &[AgentRecord]) {
         let mut counts: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
-        for exchange in truth {
+        for exchange in truth.iter().filter(|exchange| !exchange.undecided) {
             let key = (self.models.label(exchange).to_owned(), outcome_label(exchange.outcome).to_owned());
             counts.entry(key).or_default().0 += 1;
         }
-        for record in records {
+        let undecided: HashSet<_> =
+            truth.iter().filter(|one| one.undecided).map(|one| one.request_id.as_deref()).collect();
+        for record in records.iter().filter(|one| !undecided.contains(&one.request_id.as_deref())) {
             let text = |field: &Option<String>| field.clone().unwrap_or_default();
             counts.entry((text(&record.model), text(&record.outcome))).or_default().1 += 1;
         }
@@ -177,8 +183,13 @@ impl<'a> Matcher<'a> {
             *self.result.incomplete.entry(reason.clone()).or_default() += 1;
             return;
         }
+        if exchange.undecided {
+            self.result.undecided += 1;
+            return;
+        }
         self.check_fields(id, exchange, record);
-        if id.ends_with(SLOW_SUFFIX) || record.send_wait_seconds.is_some_and(|wait| wait > 0.0) {
+        let outgrown = exchange.response_bytes > RESPONSE_BYTES_MAX;
+        if outgrown || id.ends_with(SLOW_SUFFIX) || record.send_wait_seconds.is_some_and(|wait| wait > 0.0) {
             self.result.slow += 1;
             return;
         }
@@ -212,30 +223,40 @@ impl<'a> Matcher<'a> {
     }
 
     fn check_times(&mut self, id: &str, exchange: &Exchange, record: &AgentRecord) {
-        self.time(id, "duration", seconds(exchange.duration_ns()), record.duration_seconds);
+        // An observer that cannot tell when bytes arrived says so, and begins with the read.
+        let started = match (record.read_delay_seconds, exchange.first_read_ns) {
+            (None, Some(first_read)) => first_read,
+            _ => exchange.started_ns,
+        };
+        let since = |at: u64| seconds(at.saturating_sub(started));
+        // Nor can it tell that a client has gone before the server notices.
+        let ended = since(exchange.ended_ns)..=since(exchange.noticed_ns.unwrap_or(exchange.ended_ns));
+        let nearest = record.duration_seconds.clamp(*ended.start(), (*ended.end()).max(*ended.start()));
+        self.time(id, "duration", nearest, record.duration_seconds);
         let aborted = exchange.outcome == Outcome::ClientAbort;
-        match (exchange.ttft_ns(), record.ttft_seconds) {
-            (Some(truth), Some(measured)) => self.time(id, "ttft", seconds(truth), measured),
+        match (exchange.deltas_ns.first(), record.ttft_seconds) {
+            (Some(first), Some(measured)) => self.time(id, "ttft", since(*first), measured),
             (None, None) => {}
             _ if aborted => {}
             (truth, measured) => {
                 self.same(
                     id,
                     "ttft",
-                    truth.map(|ns| seconds(ns).to_string()),
+                    truth.map(|ns| since(*ns).to_string()),
                     measured.map(|s| s.to_string()),
                 );
             }
         }
-        let gaps = exchange.gaps_ns();
-        if aborted || record.gaps_count.is_none() {
-            return;
+        if !aborted {
+            self.check_gaps(id, &exchange.gaps_ns(), record.gaps.unwrap_or_default());
         }
-        self.same(id, "gaps", Some(gaps.len() as u64), record.gaps_count);
+    }
+
+    fn check_gaps(&mut self, id: &str, gaps: &[u64], measured: Gaps) {
+        self.same(id, "gaps", Some(gaps.len() as u64), Some(measured.count));
         if let Some(max) = gaps.iter().max() {
-            let sum: u64 = gaps.iter().sum();
-            self.time(id, "gap_max", seconds(*max), record.gap_max_seconds.unwrap_or_default());
-            self.time(id, "gaps_sum", seconds(sum), record.gaps_sum_seconds.unwrap_or_default());
+            self.time(id, "gap_max", seconds(*max), measured.max_seconds);
+            self.time(id, "gaps_sum", seconds(gaps.iter().sum()), measured.sum_seconds);
         }
     }
 

@@ -15,6 +15,8 @@ fn exchange(id: &str) -> Exchange {
         outcome: Outcome::Ok,
         streamed: true,
         started_ns: 1_000 * MS,
+        first_read_ns: None,
+        noticed_ns: None,
         ended_ns: 1_500 * MS,
         deltas_ns: vec![1_100 * MS, 1_100 * MS, 1_150 * MS, 1_400 * MS],
         prompt_tokens: Some(3),
@@ -22,6 +24,7 @@ fn exchange(id: &str) -> Exchange {
         finish: vec!["stop".to_owned()],
         confidence: None,
         empty: false,
+        undecided: false,
         request_bytes: 10,
         response_bytes: 10,
     }
@@ -37,12 +40,11 @@ fn record(id: &str) -> AgentRecord {
         streamed: Some(true),
         duration_seconds: 0.5,
         ttft_seconds: Some(0.1),
+        read_delay_seconds: Some(0.0),
         chunks: 4,
         prompt_tokens: Some(3),
         completion_tokens: Some(4),
-        gaps_count: Some(2),
-        gaps_sum_seconds: Some(0.3),
-        gap_max_seconds: Some(0.25),
+        gaps: Some(Gaps { count: 2, sum_seconds: 0.3, max_seconds: 0.25 }),
         request_id: Some(id.to_owned()),
         response_id: Some("c".to_owned()),
         ..AgentRecord::default()
@@ -73,8 +75,9 @@ fn every_difference_fails() {
         ("duration", |r| r.duration_seconds = 0.506),
         ("ttft", |r| r.ttft_seconds = Some(0.0985)),
         ("no ttft", |r| r.ttft_seconds = None),
-        ("gaps", |r| r.gaps_count = Some(3)),
-        ("gap_max", |r| r.gap_max_seconds = Some(0.253)),
+        ("gaps", |r| r.gaps.as_mut().unwrap().count = 3),
+        ("gap_max", |r| r.gaps.as_mut().unwrap().max_seconds = 0.253),
+        ("no gaps", |r| r.gaps = None),
         ("incomplete", |r| r.incomplete = Some("events_lost".to_owned())),
         ("id", |r| r.request_id = None),
     ];
@@ -90,6 +93,25 @@ fn within_the_bounds_passes() {
     let record = AgentRecord { duration_seconds: 0.504, ttft_seconds: Some(0.1009), ..record("a") };
     let result = judged(&[exchange("a")], &[record]);
     assert!(result.passed, "{result:?}");
+}
+
+#[test]
+fn an_undecided_end_may_be_either() {
+    let truth = [exchange("a"), Exchange { undecided: true, ..exchange("b") }];
+    for outcome in ["ok", "client_abort"] {
+        let record = AgentRecord { outcome: Some(outcome.to_owned()), ..record("b") };
+        let result = judged(&truth, &[self::record("a"), record]);
+        assert!(result.passed && result.undecided == 1, "{result:?}");
+    }
+    assert!(!judged(&truth, &[record("a")]).passed, "it must be there");
+}
+
+#[test]
+fn without_arrival_times_begin_with_the_read() {
+    let truth = [Exchange { first_read_ns: Some(1_050 * MS), ..exchange("a") }];
+    let late = AgentRecord { duration_seconds: 0.45, ttft_seconds: Some(0.05), ..record("a") };
+    assert!(!judged(&truth, &[late.clone()]).passed, "it knows the arrival");
+    assert!(judged(&truth, &[AgentRecord { read_delay_seconds: None, ..late }]).passed);
 }
 
 #[test]
@@ -131,7 +153,7 @@ fn a_model_without_a_good_answer_is_other() {
         streamed: Some(false),
         chunks: 0,
         ttft_seconds: None,
-        gaps_count: Some(0),
+        gaps: None,
         ..record("a")
     };
     let result = judged(&[refused], &[measured]);

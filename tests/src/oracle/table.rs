@@ -38,7 +38,8 @@ impl fmt::Display for Comparison {
 
 impl Comparison {
     fn write_rest(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "\nread late by the client, kept out of the times: {}", self.slow)?;
+        writeln!(out, "\nkept out of the times (client read late, or a large response): {}", self.slow)?;
+        writeln!(out, "undecided (client left with the last bytes): {}", self.undecided)?;
         for (reason, count) in &self.incomplete {
             writeln!(out, "incomplete ({reason}): {count}")?;
         }

@@ -1,6 +1,6 @@
 //! What really passed, by source, as a file of lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::transcript::Exchange;
+use crate::fake_server::Served;
+use crate::transcript::{Exchange, Outcome};
 
 /// Who saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ use crate::transcript::Exchange;
 pub enum Source {
     /// The client, when its socket calls returned.
     Client,
+    /// The client when it sent, and the server when its writes began: for sockets without packets.
+    Server,
     /// The packets, when the kernel passed them on.
     Wire,
 }
@@ -46,6 +49,18 @@ impl Truth {
     /// Adds what another source saw.
     pub fn add(&mut self, source: Source, exchanges: Vec<Exchange>) {
         self.by_source.entry(source).or_default().extend(exchanges);
+    }
+
+    /// Makes what the client saw more exact by what the server logged: a client that waits for a processor
+    /// stamps late what it reads.
+    pub fn add_served(&mut self, served: &[Served]) {
+        let by_id: HashMap<_, _> = served.iter().map(|one| (&one.request_id, one)).collect();
+        let refined = self.of(Source::Client).iter().map(|exchange| match by_id.get(&exchange.request_id) {
+            Some(served) => refine(exchange.clone(), served),
+            None => exchange.clone(),
+        });
+        let refined = refined.collect();
+        self.add(Source::Server, refined);
     }
 
     /// The best source there is, and what it saw.
@@ -114,6 +129,24 @@ impl Truth {
         }
         Ok(truth)
     }
+}
+
+fn refine(mut exchange: Exchange, served: &Served) -> Exchange {
+    let aborted = served.outcome == Outcome::ClientAbort;
+    // Whole for the server, and the client had gone.
+    exchange.undecided = !aborted && exchange.outcome == Outcome::ClientAbort;
+    exchange.outcome = served.outcome;
+    exchange.first_read_ns = Some(served.first_read_ns);
+    exchange.noticed_ns = aborted.then_some(served.ended_ns);
+    let deltas = served.writes.iter().filter(|_| exchange.streamed);
+    exchange.deltas_ns =
+        deltas.flat_map(|write| std::iter::repeat_n(write.passed_ns(), write.deltas as usize)).collect();
+    match (served.outcome, served.writes.last()) {
+        (Outcome::ClientAbort, _) => exchange.deltas_ns.retain(|at| *at <= exchange.ended_ns),
+        (Outcome::ServerReset, _) | (_, None) => exchange.ended_ns = served.ended_ns,
+        (_, Some(last)) => exchange.ended_ns = last.passed_ns(),
+    }
+    exchange
 }
 
 fn quantiles(mut values: Vec<u64>) -> String {

@@ -36,6 +36,12 @@ pub struct Exchange {
     pub streamed: bool,
     /// First byte of the request.
     pub started_ns: u64,
+    /// The server's first read; only where the server says so.
+    #[serde(default)]
+    pub first_read_ns: Option<u64>,
+    /// The server noticed that the client had gone; only where it says so.
+    #[serde(default)]
+    pub noticed_ns: Option<u64>,
     /// Last byte of the response, or the end of the connection that cut it off.
     pub ended_ns: u64,
     /// When each event with a delta was whole; events that came in one part have one time.
@@ -47,6 +53,9 @@ pub struct Exchange {
     pub confidence: Option<f64>,
     /// A whole 2xx answer without any result.
     pub empty: bool,
+    /// The client left while the last bytes were written: a good answer and an abort are both right.
+    #[serde(default)]
+    pub undecided: bool,
     pub request_bytes: u64,
     pub response_bytes: u64,
 }
@@ -58,6 +67,7 @@ impl Exchange {
         self.method == "POST" && is_inference(&self.path)
     }
 
+    /// First byte to last.
     #[must_use]
     pub fn duration_ns(&self) -> u64 {
         self.ended_ns.saturating_sub(self.started_ns)
@@ -182,8 +192,11 @@ fn join(asked: &Asked, answer: Option<&Answer>, requests: &Track, responses: &Tr
         outcome,
         streamed: answer.is_some_and(|answer| answer.head.event_stream),
         started_ns: requests.time_of(asked.start).unwrap_or_default(),
+        first_read_ns: None,
+        noticed_ns: None,
         ended_ns,
         empty: inference && ok && !said.meaning.delta,
+        undecided: outcome != Outcome::ClientAbort && left_before(answer, requests, responses),
         deltas_ns: said.deltas_ns,
         prompt_tokens: said.meaning.usage.map(|(prompt, _)| prompt),
         completion_tokens: said.meaning.usage.map(|(_, completion)| completion),
@@ -199,6 +212,13 @@ fn confidence(logprobs: &[f64]) -> Option<f64> {
     (count > 0).then(|| (logprobs.iter().sum::<f64>() / count as f64).exp())
 }
 
+/// The client had closed, not half-closed, before the last byte of a response that is whole all the same.
+fn left_before(answer: Option<&Answer>, requests: &Track, responses: &Track) -> bool {
+    let last = answer.and_then(|answer| responses.time_before(answer.end));
+    let closed = requests.closed.filter(|_| requests.was_reset);
+    closed.zip(last).is_some_and(|(closed, last)| closed.at < last)
+}
+
 /// Outcome and time of the end.
 fn ending(answer: Option<&Answer>, error: bool, requests: &Track, responses: &Track) -> (Outcome, u64) {
     if let Some(answer) = answer.filter(|answer| answer.whole) {
@@ -209,9 +229,7 @@ fn ending(answer: Option<&Answer>, error: bool, requests: &Track, responses: &Tr
             _ if error => Outcome::ServerError,
             _ => Outcome::Ok,
         };
-        let last = responses.time_before(answer.end).unwrap_or_default();
-        let until_close = responses.closed.filter(|_| answer.head.framing == Framing::UntilClose);
-        return (outcome, until_close.map_or(last, |closed| closed.at.max(last)));
+        return (outcome, responses.time_before(answer.end).unwrap_or_default());
     }
     match (requests.closed, responses.closed) {
         (Some(client), Some(server)) if server.at < client.at => (Outcome::ServerReset, server.at),
@@ -338,6 +356,22 @@ mod tests {
         check(Some(310), Some(300), Outcome::ServerReset, 300);
         check(None, Some(300), Outcome::ServerReset, 300);
         check(None, None, Outcome::Open, 0);
+    }
+
+    #[test]
+    fn a_whole_answer_to_a_client_that_has_gone_is_undecided() {
+        let check = |was_reset: bool, expected: bool| {
+            let mut requests = asked();
+            requests.close(Closed { at: 150, reset: false });
+            requests.was_reset = was_reset;
+            let mut responses = Track::default();
+            responses.push(200, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+            let found = exchanges(&requests, &responses).unwrap();
+            assert_eq!((found[0].outcome, found[0].undecided), (Outcome::Ok, expected));
+        };
+        check(true, true);
+        // A half-close that is answered in full.
+        check(false, false);
     }
 
     #[test]

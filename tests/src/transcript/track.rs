@@ -16,6 +16,8 @@ pub struct Track {
     /// For each part that passed: the offset after it, and its time. Offsets rise.
     marks: Vec<(usize, u64)>,
     pub closed: Option<Closed>,
+    /// A reset was seen, even after the end of the stream: the peer wrote to somebody who had gone.
+    pub was_reset: bool,
 }
 
 impl Track {
@@ -52,6 +54,7 @@ impl Track {
 
     /// Keeps the first end that is seen.
     pub fn close(&mut self, closed: Closed) {
+        self.was_reset |= closed.reset;
         self.closed.get_or_insert(closed);
     }
 }

@@ -3,19 +3,35 @@
 //! In: the runner's output, which is handed on to the terminal line by line. Out: sums and names.
 
 use anyhow::{Context as _, Result};
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 #[derive(Debug, Default, Clone)]
 pub struct Tally {
+    /// Tests and checks that returned, the skipped ones among them.
     pub passed: u64,
     pub failed: u64,
     pub failures: Vec<String>,
     /// `test-name: reason`
     pub skips: Vec<String>,
+    /// Where tests write why they were skipped.
+    skip_log: PathBuf,
+    skip_lines_read: usize,
 }
 
 impl Tally {
+    /// Empties the list of skips, so that it holds those of this run only.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new(skip_log: PathBuf) -> Result<Self> {
+        fs::write(&skip_log, "")
+            .with_context(|| format!("empty the list of skips {}", skip_log.display()))?;
+        Ok(Self { skip_log, ..Self::default() })
+    }
+
     pub fn fail(&mut self, what: &str) {
         self.failed += 1;
         self.failures.push(what.to_owned());
@@ -27,7 +43,8 @@ impl Tally {
     /// When it cannot start or be read; failed tests are no error.
     pub fn add_run(&mut self, name: &str, command: &mut Command) -> Result<()> {
         let failed_before = self.failed;
-        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {name}"))?;
+        command.env("INFERSCOPE_SKIP_LOG", &self.skip_log).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("start {name}"))?;
         let output = child.stdout.take().context("read the test runner")?;
         for line in BufReader::new(output).lines() {
             let line = line.context("read the test runner")?;
@@ -35,6 +52,7 @@ impl Tally {
             self.add_line(&line);
         }
         let status = child.wait().context("wait for the test runner")?;
+        self.take_skips(name);
         // A test that does not compile, or a runner that dies, leaves no line with a count.
         if !status.success() && self.failed == failed_before {
             self.fail(&format!("{name}: the test runner ended with {status}"));
@@ -42,16 +60,21 @@ impl Tally {
         Ok(())
     }
 
-    /// A test that was skipped has also returned, so the runner has counted it as passed.
-    pub fn add_skips(&mut self, log: &str) {
-        for line in log.lines().filter(|line| !line.trim().is_empty()) {
-            self.skips.push(line.to_owned());
-            self.passed = self.passed.saturating_sub(1);
-        }
+    pub fn sum(&self) -> String {
+        // A skipped test has returned, so the runner has counted it as passed; an ignored one has not.
+        let passed = self.passed.saturating_sub(self.skip_lines_read as u64);
+        format!("{passed} passed, {} failed, {} skipped", self.failed, self.skips.len())
     }
 
-    pub fn sum(&self) -> String {
-        format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skips.len())
+    /// Reads what tests wrote since the last look.
+    fn take_skips(&mut self, newest_test: &str) {
+        let text = fs::read_to_string(&self.skip_log).unwrap_or_default();
+        for line in text.lines().skip(self.skip_lines_read) {
+            self.skip_lines_read += 1;
+            // Tests that run one at a time run in the main thread, which has no test's name.
+            let named = line.strip_prefix("main: ").map(|reason| format!("{newest_test}: {reason}"));
+            self.skips.push(named.unwrap_or_else(|| line.to_owned()));
+        }
     }
 
     /// `test name ... FAILED` and `test name ... ignored`, and the sum `test result: ok. 3 passed; 0 failed; ...`.
@@ -64,6 +87,8 @@ impl Tally {
         let Some((test, outcome)) = rest.split_once(" ... ") else { return };
         if outcome.starts_with("FAILED") {
             self.fail(test);
+        } else if outcome.starts_with("ok") {
+            self.take_skips(test);
         } else if outcome.starts_with("ignored") {
             self.skips.push(format!("{test}: ignored in the source"));
         }
@@ -100,11 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_test_is_not_counted_as_passed() {
-        let mut counted = tally(&["test result: ok. 5 passed; 0 failed; 0 ignored"]);
-        counted
-            .add_skips("scrape::real_prometheus: no prometheus here\n\nkernel::attach: needs root rights\n");
-        assert_eq!(counted.sum(), "3 passed, 0 failed, 2 skipped");
+    fn a_skipped_test_is_counted_as_skipped_under_its_name() {
+        let log = std::env::temp_dir().join(format!("xtask-skips-{}", std::process::id()));
+        let mut counted = Tally::new(log.clone()).unwrap();
+        let script = "echo 'main: needs root rights' >>$INFERSCOPE_SKIP_LOG; echo 'test kernel::attach ... ok'; \
+                      echo 'test kernel::load ... ok'; \
+                      echo 'scrape::real: no prometheus here' >>$INFERSCOPE_SKIP_LOG; echo 'test scrape::real ... ok'; \
+                      echo 'test result: ok. 3 passed; 0 failed; 0 ignored'";
+        counted.add_run("kernel tests", Command::new("sh").args(["-c", script])).unwrap();
+        assert_eq!(counted.sum(), "1 passed, 0 failed, 2 skipped");
+        assert_eq!(counted.skips, ["kernel::attach: needs root rights", "scrape::real: no prometheus here"]);
+        fs::remove_file(log).unwrap();
     }
 
     #[test]

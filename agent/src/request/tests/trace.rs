@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use inferscope_common::decode::SocketBytes;
 use inferscope_common::socket::{
-    FAMILY_INET, FLAG_FIRST, FLAG_SHORT, HEAD_BYTES_MAX, READ_TAIL_BYTES_MAX, SocketEvent, SocketKind,
-    WRITE_TAIL_BYTES_MAX,
+    FAMILY_INET, FLAG_FIRST, FLAG_NO_BYTES, FLAG_SHORT, HEAD_BYTES_MAX, READ_TAIL_BYTES_MAX, SocketEvent,
+    SocketKind, WRITE_TAIL_BYTES_MAX,
 };
 
 use crate::clock::BootTime;
 use crate::request::record::{Observation, OpenRequest, ParseFailure, Progress, RequestRecord};
-use crate::request::{Connections, Follow, Settings};
+use crate::request::{CONNECTIONS_MAX, Connections, Follow, Settings};
 use crate::workload::labels::ModelLabels;
 use crate::workload::{ServerKind, Workload};
+
+/// In the unit of event times.
+pub const SECOND: u64 = 1_000_000_000;
 
 /// One connection and what came of it.
 pub struct Trace {
@@ -30,6 +33,10 @@ pub struct Trace {
 
 impl Trace {
     pub fn new() -> Self {
+        Self::with_connections_max(CONNECTIONS_MAX)
+    }
+
+    pub fn with_connections_max(connections_max: usize) -> Self {
         let event = SocketEvent {
             socket: 7,
             tgid: 10,
@@ -39,7 +46,7 @@ impl Trace {
             ..Default::default()
         };
         Self {
-            connections: Connections::new(Settings::default()),
+            connections: Connections::new(Settings { connections_max, ..Settings::default() }),
             models: ModelLabels::new(8),
             out: Vec::new(),
             follow: Follow::Keep,
@@ -97,6 +104,15 @@ impl Trace {
         self
     }
 
+    /// What follows is numbered from 0, as of another connection.
+    pub fn restart_numbers(&mut self) -> &mut Self {
+        self.sequence = 0;
+        self.read_offset = 0;
+        self.written_offset = 0;
+        self.event.flags = FLAG_FIRST;
+        self
+    }
+
     pub fn tick(&mut self) -> &mut Self {
         self.connections.on_tick(BootTime(self.time), &mut self.models, &mut self.out);
         self
@@ -112,10 +128,10 @@ impl Trace {
     }
 
     pub fn records(&self) -> Vec<&RequestRecord> {
-        let finished = |observation| match observation {
-            &Observation::Finished(ref record) => Some(&**record),
-            Observation::Progress(_) => None,
-        };
+        fn finished(observation: &Observation) -> Option<&RequestRecord> {
+            let Observation::Finished(record) = observation else { return None };
+            Some(record)
+        }
         self.out.iter().filter_map(finished).collect()
     }
 
@@ -127,10 +143,10 @@ impl Trace {
     }
 
     pub fn progress(&self) -> Vec<&Progress> {
-        let progress = |observation| match observation {
-            &Observation::Progress(ref progress) => Some(progress),
-            Observation::Finished(_) => None,
-        };
+        fn progress(observation: &Observation) -> Option<&Progress> {
+            let Observation::Progress(progress) = observation else { return None };
+            Some(progress)
+        }
         self.out.iter().filter_map(progress).collect()
     }
 
@@ -148,7 +164,8 @@ impl Trace {
 
     fn moved(&mut self, kind: SocketKind, bytes: &[u8], flags: u8) {
         let tail_max = if kind == SocketKind::Read { READ_TAIL_BYTES_MAX } else { WRITE_TAIL_BYTES_MAX };
-        let (head, rest) = bytes.split_at(bytes.len().min(HEAD_BYTES_MAX));
+        let copied = if flags & FLAG_NO_BYTES == 0 { bytes } else { b"" };
+        let (head, rest) = copied.split_at(copied.len().min(HEAD_BYTES_MAX));
         let tail = &rest[rest.len().saturating_sub(tail_max)..];
         let offset = *self.offset(kind);
         *self.offset(kind) += bytes.len() as u64;
@@ -209,4 +226,21 @@ pub fn chat_event(choice: &str) -> String {
         "data: {{\"id\":\"chatcmpl-b8\",\"object\":\"chat.completion.chunk\",\"created\":1795554937,\"model\":\"tiny\",\
          \"choices\":[{{\"index\":0,{choice},\"logprobs\":null}}]}}\n\n"
     ))
+}
+
+/// A chat request.
+pub fn chat() -> String {
+    post(
+        "/v1/chat/completions",
+        r#"{"model":"tiny","stream":true,"messages":[{"role":"user","content":"hi"}]}"#,
+    )
+}
+
+/// A whole answer to it.
+pub fn answer() -> String {
+    let body = r#"{"id":"chatcmpl-1","model":"tiny","choices":[{"message":{"content":"TEXT"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
