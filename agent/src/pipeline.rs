@@ -284,17 +284,27 @@ impl Pipeline {
                 self.account.note(tables.set_watched(tgid, on));
             }
         }
-        for (ports, on) in [(&changes.listen_ports, true), (&changes.unlisten_ports, false)] {
-            for &port in ports {
-                self.account.note(tables.set_served(port, on));
-            }
-        }
         for workload in &changes.appeared {
             info!(workload = %workload.label, kind = workload.kind.label(), "following");
+        }
+        self.apply_ports(&changes);
+        if !changes.appeared.is_empty() {
+            let found = self.workloads.find_listeners(BootTime::now());
+            self.apply_ports(&found);
         }
         for workload in &changes.gone {
             for signal in &mut self.signals {
                 signal.forget_workload(workload);
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    fn apply_ports(&mut self, changes: &Changes) {
+        for (ports, on) in [(&changes.listen_ports, true), (&changes.unlisten_ports, false)] {
+            for &port in ports {
+                self.account.note(self.probe.tables.set_served(port, on));
             }
         }
     }

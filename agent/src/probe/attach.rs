@@ -25,7 +25,7 @@ pub struct Plan {
 
 /// Every program. The socket tracepoints of 6.3 and later; further hooks for older kernels share the
 /// capture of these.
-pub const PLANS: [Plan; 8] = [
+pub const PLANS: [Plan; 9] = [
     Plan {
         program: "socket_read",
         hook: "sock_recv_length",
@@ -37,6 +37,12 @@ pub const PLANS: [Plan; 8] = [
         hook: "sock_send_length",
         required: true,
         without: "no requests are measured",
+    },
+    Plan {
+        program: "socket_send",
+        hook: "tcp_sendmsg_locked",
+        required: false,
+        without: "writes are timed when the call returns, which a busy processor delays",
     },
     Plan {
         program: "socket_arrive",
