@@ -247,6 +247,7 @@ impl Pipeline {
         let begun = Instant::now();
         let now = BootTime::now();
         self.connections.on_tick(now, &mut self.models, &mut self.observations);
+        self.close_unix(now);
         self.hand_on();
         for (workload, model) in self.models.expire(now) {
             for signal in &mut self.signals {
@@ -269,6 +270,17 @@ impl Pipeline {
         self.account.publish(&self.health, &self.probe, &self.connections, &self.models);
         self.health.tick(now);
         debug!(took = ?begun.elapsed(), "tick");
+    }
+
+    /// No hook tells that a server closed a Unix socket, so its open sockets are looked at.
+    fn close_unix(&mut self, now: BootTime) {
+        if !self.connections.has_quiet_unix(now) {
+            return;
+        }
+        match self.probe.open_sockets() {
+            Ok(open) => self.connections.close_unix(&open, now, &mut self.models, &mut self.observations),
+            Err(error) => self.account.note(Err(error)),
+        }
     }
 
     fn scan(&mut self) {

@@ -21,8 +21,8 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,15 +150,37 @@ impl Connections {
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
     ) {
-        self.close(models, out, |connection| {
+        self.close(models, out, |_, connection| {
             (connection.reader_tgid() == tgid).then_some((Close::Exited, now))
+        });
+    }
+
+    /// Whether a Unix socket has a request under way and was quiet for a second: only a look at the open
+    /// sockets tells then whether the server still has it.
+    #[must_use]
+    pub fn has_quiet_unix(&self, now: BootTime) -> bool {
+        self.connections.values().any(|connection| connection.is_quiet_unix(now))
+    }
+
+    /// Ends the quiet requests on Unix sockets that are not among the `open` ones: the server closed them,
+    /// up to a second and a tick ago.
+    pub fn close_unix(
+        &mut self,
+        open: &HashSet<u64>,
+        now: BootTime,
+        models: &mut ModelLabels,
+        out: &mut Vec<Observation>,
+    ) {
+        self.close(models, out, |socket, connection| {
+            let gone = connection.is_quiet_unix(now) && !open.contains(&socket);
+            gone.then_some((Close::Closed, now))
         });
     }
 
     /// A while passed: forgets connections and requests without any event for long, and ends those on Unix
     /// sockets whose peer is gone.
     pub fn on_tick(&mut self, now: BootTime, models: &mut ModelLabels, out: &mut Vec<Observation>) {
-        self.close(models, out, |connection| Some((connection.overdue(now)?, now)));
+        self.close(models, out, |_, connection| Some((connection.overdue(now)?, now)));
     }
 
     /// Inference requests under way.
@@ -191,11 +213,11 @@ impl Connections {
         &mut self,
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
-        how: impl Fn(&Connection) -> Option<(Close, BootTime)>,
+        how: impl Fn(u64, &Connection) -> Option<(Close, BootTime)>,
     ) {
         let Self { connections, requests, counts, .. } = self;
-        connections.retain(|_, connection| {
-            let Some((how, time)) = how(connection) else { return true };
+        connections.retain(|&socket, connection| {
+            let Some((how, time)) = how(socket, connection) else { return true };
             *requests -= connection.requests();
             connection.close(how, time, &mut Outlet { models, out, counts });
             false
@@ -215,7 +237,7 @@ impl Connections {
         let place = (ages.len() / EVICTED_SHARE).min(ages.len() - 1);
         let limit = *ages.select_nth_unstable(place).1;
         let before = self.connections.len();
-        self.close(models, out, |connection| {
+        self.close(models, out, |_, connection| {
             (age(connection) <= limit).then_some((Close::Forgotten, connection.last_event()))
         });
         self.counts.connections_evicted += (before - self.connections.len()) as u64;
