@@ -74,6 +74,8 @@ pub struct Connections {
     /// Requests under way on all of them.
     requests: usize,
     counts: Counts,
+    /// When the open Unix sockets were last looked at.
+    unix_seen: BootTime,
 }
 
 impl std::fmt::Debug for Connections {
@@ -89,7 +91,13 @@ impl std::fmt::Debug for Connections {
 impl Connections {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, connections: HashMap::new(), requests: 0, counts: Counts::default() }
+        Self {
+            settings,
+            connections: HashMap::new(),
+            requests: 0,
+            counts: Counts::default(),
+            unix_seen: BootTime::default(),
+        }
     }
 
     /// A request is stalled when no byte of it has passed for so long.
@@ -162,8 +170,8 @@ impl Connections {
         self.connections.values().any(|connection| connection.is_quiet_unix(now))
     }
 
-    /// Ends the quiet requests on Unix sockets that are not among the `open` ones: the server closed them,
-    /// up to a second and a tick ago.
+    /// Ends the quiet requests on Unix sockets that are not among the `open` ones: the server closed them at
+    /// some time since they were last seen open, which is what is taken for their end.
     pub fn close_unix(
         &mut self,
         open: &HashSet<u64>,
@@ -171,9 +179,11 @@ impl Connections {
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
     ) {
+        let before = std::mem::replace(&mut self.unix_seen, now);
         self.close(models, out, |socket, connection| {
+            let seen = if connection.is_quiet_unix(before) { before } else { connection.last_event() };
             let gone = connection.is_quiet_unix(now) && !open.contains(&socket);
-            gone.then_some((Close::Closed, now))
+            gone.then_some((Close::Closed, seen))
         });
     }
 
