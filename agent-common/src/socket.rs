@@ -78,7 +78,9 @@ pub const FAMILY_INET6: u8 = 10;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketEvent {
-    /// Nanoseconds since boot (`CLOCK_BOOTTIME`) when the call had moved its bytes, or the state changed.
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`) when the call moved its last bytes, or the state changed.
+    /// Of a write, when the kernel took them; where it cannot tell, when the call returned: a thread that
+    /// loses its processor in between makes that late.
     pub time_ns: u64,
     /// Reads: nanoseconds since boot when the bytes became readable; 0 when the kernel could not tell.
     pub arrival_ns: u64,
@@ -124,6 +126,9 @@ pub struct SocketState {
     /// When the newest bytes became readable, nanoseconds since boot: what a read leaves behind is at
     /// most this new.
     pub newest_arrival_ns: u64,
+    /// When the call that is under way last took bytes to send, nanoseconds since boot; 0 when none is, or
+    /// the kernel cannot tell.
+    pub sending_ns: u64,
     /// Events numbered so far.
     pub sequence: u32,
     /// A [`Verdict`].
@@ -134,7 +139,7 @@ pub struct SocketState {
     pub padding: u32,
 }
 
-const _: () = assert!(size_of::<SocketState>() == 48 && align_of::<SocketState>() == 8);
+const _: () = assert!(size_of::<SocketState>() == 56 && align_of::<SocketState>() == 8);
 
 /// What a socket is taken for. Values of [`SocketState::verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

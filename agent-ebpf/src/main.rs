@@ -12,6 +12,7 @@ mod offsets;
 mod process;
 mod registers;
 mod socket;
+mod sockets;
 mod state;
 mod watch;
 

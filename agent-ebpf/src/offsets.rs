@@ -27,6 +27,10 @@ static SOCK_COOKIE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SOCK_ERR: Global<u32> = Global::new(0);
 
+/// `socket.sk`: the sock of a socket.
+#[unsafe(no_mangle)]
+static SOCKET_SK: Global<u32> = Global::new(0);
+
 /// Opaque kernel types: only their addresses pass through here.
 pub enum Task {}
 /// See [`Task`].
@@ -68,6 +72,12 @@ pub fn sock_state(sock: *const Sock) -> u8 {
 #[inline(always)]
 pub fn sock_error(sock: *const Sock) -> i32 {
     unsafe { load(sock.cast(), SOCK_ERR.load()) }
+}
+
+/// The sock of a socket that the kernel typed as `struct socket`; null for one that is being closed.
+#[inline(always)]
+pub fn socket_sock(socket: *const u8) -> *const Sock {
+    unsafe { load(socket, SOCKET_SK.load()) }
 }
 
 /// The socket's cookie as it stands: 0 for a socket that no program here has looked at yet.

@@ -2,10 +2,11 @@
 //!
 //! Hook: socket_read tp_btf/sock_recv_length
 //! Hook: socket_write tp_btf/sock_send_length
+//! Hook: socket_send tp_btf/tcp_sendmsg_locked
 //! Hook: socket_arrive tp_btf/sk_data_ready
 //! Hook: socket_change tp_btf/inet_sock_set_state
 //! Hook: socket_destroy tp_btf/tcp_destroy_sock
-//! Kernel: 6.3 for the first three; the others 5.10.
+//! Kernel: 6.3 for reads, writes and arrivals; 6.16 for socket_send; the others 5.10.
 //! Cost: see ARCHITECTURE.md, measured by `cargo xtask bench`.
 //! Limits: what is no inbound HTTP gets a verdict after `STRIKES_MAX` and is left alone from then on.
 //! A Unix socket has no close event here: its end is what the process reads, or the process's own end.
@@ -172,6 +173,10 @@ unsafe fn send_write(scratch: *mut Scratch, socket: *mut SocketState, call: &Cal
     unsafe {
         (*event).offset = (*socket).written_bytes;
         (*socket).written_bytes += call.moved as u64;
+        if (*socket).sending_ns != 0 {
+            (*event).time_ns = (*socket).sending_ns;
+            (*socket).sending_ns = 0;
+        }
     }
     let copied = capture::copy(scratch, call.buffer, call.moved, WRITE_TAIL_BYTES_MAX as u32);
     if copied.offered > call.moved as u64 {
@@ -179,6 +184,32 @@ unsafe fn send_write(scratch: *mut Scratch, socket: *mut SocketState, call: &Cal
         unsafe { (*event).flags |= FLAG_SHORT };
     }
     capture::send(scratch, call.buffer, &copied);
+}
+
+#[btf_tracepoint(function = "tcp_sendmsg_locked")]
+pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
+    sending(ctx.arg(0));
+    0
+}
+
+/// The kernel is about to take bytes of the call: the packet leaves, and may wake its reader in this
+/// thread's place, before the call returns.
+#[inline(always)]
+fn sending(sock: *const Sock) {
+    if !watch::is_watched((bpf_get_current_pid_tgid() >> 32) as u32) {
+        return;
+    }
+    let key = offsets::sock_cookie_known(sock);
+    if key == 0 {
+        return;
+    }
+    let Some(socket) = state::find(key) else { return };
+    // SAFETY: a live value of the table.
+    unsafe {
+        if (*socket).verdict == Verdict::Inbound as u32 {
+            (*socket).sending_ns = bpf_ktime_get_boot_ns();
+        }
+    }
 }
 
 #[btf_tracepoint(function = "sk_data_ready")]

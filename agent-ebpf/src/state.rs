@@ -39,6 +39,7 @@ pub fn find_or_insert(key: u64) -> Option<*mut SocketState> {
         written_bytes: 0,
         arrival_ns: 0,
         newest_arrival_ns: 0,
+        sending_ns: 0,
         sequence: 0,
         verdict: 0,
         strikes: 0,

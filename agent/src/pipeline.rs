@@ -247,6 +247,7 @@ impl Pipeline {
         let begun = Instant::now();
         let now = BootTime::now();
         self.connections.on_tick(now, &mut self.models, &mut self.observations);
+        self.close_unix(now);
         self.hand_on();
         for (workload, model) in self.models.expire(now) {
             for signal in &mut self.signals {
@@ -271,6 +272,17 @@ impl Pipeline {
         debug!(took = ?begun.elapsed(), "tick");
     }
 
+    /// No hook tells that a server closed a Unix socket, so its open sockets are looked at.
+    fn close_unix(&mut self, now: BootTime) {
+        if !self.connections.has_quiet_unix(now) {
+            return;
+        }
+        match self.probe.open_sockets() {
+            Ok(open) => self.connections.close_unix(&open, now, &mut self.models, &mut self.observations),
+            Err(error) => self.account.note(Err(error)),
+        }
+    }
+
     fn scan(&mut self) {
         let changes = self.workloads.scan(BootTime::now());
         self.apply(changes);
@@ -284,17 +296,27 @@ impl Pipeline {
                 self.account.note(tables.set_watched(tgid, on));
             }
         }
-        for (ports, on) in [(&changes.listen_ports, true), (&changes.unlisten_ports, false)] {
-            for &port in ports {
-                self.account.note(tables.set_served(port, on));
-            }
-        }
         for workload in &changes.appeared {
             info!(workload = %workload.label, kind = workload.kind.label(), "following");
+        }
+        self.apply_ports(&changes);
+        if !changes.appeared.is_empty() {
+            let found = self.workloads.find_listeners(BootTime::now());
+            self.apply_ports(&found);
         }
         for workload in &changes.gone {
             for signal in &mut self.signals {
                 signal.forget_workload(workload);
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    fn apply_ports(&mut self, changes: &Changes) {
+        for (ports, on) in [(&changes.listen_ports, true), (&changes.unlisten_ports, false)] {
+            for &port in ports {
+                self.account.note(self.probe.tables.set_served(port, on));
             }
         }
     }

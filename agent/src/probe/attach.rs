@@ -4,7 +4,7 @@
 //! not load or attach is absent, whatever the error; the others go on.
 
 use anyhow::{Context as _, Result};
-use aya::programs::BtfTracePoint;
+use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 use tracing::{debug, warn};
 
@@ -25,7 +25,7 @@ pub struct Plan {
 
 /// Every program. The socket tracepoints of 6.3 and later; further hooks for older kernels share the
 /// capture of these.
-pub const PLANS: [Plan; 8] = [
+pub const PLANS: [Plan; 9] = [
     Plan {
         program: "socket_read",
         hook: "sock_recv_length",
@@ -37,6 +37,12 @@ pub const PLANS: [Plan; 8] = [
         hook: "sock_send_length",
         required: true,
         without: "no requests are measured",
+    },
+    Plan {
+        program: "socket_send",
+        hook: "tcp_sendmsg_locked",
+        required: false,
+        without: "writes are timed when the call returns, which a busy processor delays",
     },
     Plan {
         program: "socket_arrive",
@@ -76,6 +82,14 @@ pub const PLANS: [Plan; 8] = [
     },
 ];
 
+/// The program that lists the sockets which watched processes hold; read by [`super::Probe::open_sockets`].
+pub const OPEN_SOCKETS: Plan = Plan {
+    program: "open_sockets",
+    hook: "task_file",
+    required: false,
+    without: "that a server closed a Unix socket is known only from the end of its process",
+};
+
 /// A plan and what became of it.
 #[derive(Clone, Debug)]
 pub struct Hook {
@@ -86,24 +100,25 @@ pub struct Hook {
 
 /// Loads and attaches every program that the kernel can take.
 pub fn attach_all(ebpf: &mut Ebpf, types: &KernelTypes, btf: &Btf) -> Vec<Hook> {
-    PLANS
-        .iter()
-        .map(|&plan| {
-            let result = attach(ebpf, plan, types, btf);
-            match &result {
-                Ok(()) => debug!(program = plan.program, hook = plan.hook, "attached"),
-                Err(error) => {
-                    warn!(
-                        program = plan.program,
-                        hook = plan.hook,
-                        "not attached, {}: {error:#}",
-                        plan.without
-                    );
-                }
+    let hook = |plan: Plan, result: Result<()>| {
+        match &result {
+            Ok(()) => debug!(program = plan.program, hook = plan.hook, "attached"),
+            Err(error) => {
+                warn!(program = plan.program, hook = plan.hook, "not attached, {}: {error:#}", plan.without);
             }
-            Hook { plan, absent: result.err().map(|error| format!("{error:#}")) }
-        })
-        .collect()
+        }
+        Hook { plan, absent: result.err().map(|error| format!("{error:#}")) }
+    };
+    let mut hooks: Vec<Hook> = PLANS.iter().map(|&plan| hook(plan, attach(ebpf, plan, types, btf))).collect();
+    hooks.push(hook(OPEN_SOCKETS, load_iterator(ebpf, btf)));
+    hooks
+}
+
+/// An iterator is attached anew for each pass.
+fn load_iterator(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    let program: &mut Iter =
+        ebpf.program_mut(OPEN_SOCKETS.program).context("program is not in the object")?.try_into()?;
+    program.load(OPEN_SOCKETS.hook, btf).context("load")
 }
 
 fn attach(ebpf: &mut Ebpf, plan: Plan, types: &KernelTypes, btf: &Btf) -> Result<()> {

@@ -13,9 +13,12 @@ pub mod ring;
 pub mod statistics;
 pub mod tables;
 
+use std::collections::HashSet;
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 
 use self::attach::Hook;
@@ -65,6 +68,20 @@ impl Probe {
     #[must_use]
     pub fn hooks(&self) -> &[Hook] {
         &self.hooks
+    }
+
+    /// The sockets that watched processes hold, of those the programs have looked at.
+    ///
+    /// # Errors
+    /// The kernel has no such iterator, or refuses the pass.
+    pub fn open_sockets(&mut self) -> Result<HashSet<u64>> {
+        let name = attach::OPEN_SOCKETS.program;
+        let program: &mut Iter =
+            self.ebpf.program_mut(name).context("program is not in the object")?.try_into()?;
+        let link = program.attach().context("attach the iterator over files")?;
+        let mut cookies = Vec::new();
+        program.take_link(link)?.into_file()?.read_to_end(&mut cookies).context("list open sockets")?;
+        Ok(cookies.as_chunks::<8>().0.iter().map(|cookie| u64::from_ne_bytes(*cookie)).collect())
     }
 
     /// What each attached program cost so far.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::btf::KernelTypes;
 
 /// Global of the kernel programs, struct, member.
-const MEMBERS: [(&str, &str, &str); 7] = [
+const MEMBERS: [(&str, &str, &str); 8] = [
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_TGID", "task_struct", "tgid"),
     ("SOCK_FAMILY", "sock", "__sk_common.skc_family"),
@@ -15,6 +15,7 @@ const MEMBERS: [(&str, &str, &str); 7] = [
     ("SOCK_STATE", "sock", "__sk_common.skc_state"),
     ("SOCK_COOKIE", "sock", "__sk_common.skc_cookie"),
     ("SOCK_ERR", "sock", "sk_err"),
+    ("SOCKET_SK", "socket", "sk"),
 ];
 
 /// Name of a global and the byte offset it takes.

@@ -380,6 +380,11 @@ impl Connection {
         complete
     }
 
+    /// Whether it is a Unix socket with a request under way, and was quiet for a while.
+    pub fn is_quiet_unix(&self, now: BootTime) -> bool {
+        self.family == FAMILY_UNIX && !self.exchanges.is_empty() && now.since(self.last_event) >= UNIX_GRACE
+    }
+
     /// How it would have to end at `now`, were it only for time.
     pub fn overdue(&self, now: BootTime) -> Option<Close> {
         let idle = now.since(self.last_event);

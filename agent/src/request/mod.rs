@@ -22,8 +22,8 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct Connections {
     /// Requests under way on all of them.
     requests: usize,
     counts: Counts,
+    /// When the open Unix sockets were last looked at.
+    unix_seen: BootTime,
 }
 
 impl std::fmt::Debug for Connections {
@@ -74,7 +76,13 @@ impl std::fmt::Debug for Connections {
 impl Connections {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, connections: HashMap::new(), requests: 0, counts: Counts::default() }
+        Self {
+            settings,
+            connections: HashMap::new(),
+            requests: 0,
+            counts: Counts::default(),
+            unix_seen: BootTime::default(),
+        }
     }
 
     /// A request is stalled when no byte of it has passed for so long.
@@ -135,15 +143,39 @@ impl Connections {
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
     ) {
-        self.close(models, out, |connection| {
+        self.close(models, out, |_, connection| {
             (connection.reader_tgid() == tgid).then_some((Close::Exited, now))
+        });
+    }
+
+    /// Whether a Unix socket has a request under way and was quiet for a second: only a look at the open
+    /// sockets tells then whether the server still has it.
+    #[must_use]
+    pub fn has_quiet_unix(&self, now: BootTime) -> bool {
+        self.connections.values().any(|connection| connection.is_quiet_unix(now))
+    }
+
+    /// Ends the quiet requests on Unix sockets that are not among the `open` ones: the server closed them at
+    /// some time since they were last seen open, which is what is taken for their end.
+    pub fn close_unix(
+        &mut self,
+        open: &HashSet<u64>,
+        now: BootTime,
+        models: &mut ModelLabels,
+        out: &mut Vec<Observation>,
+    ) {
+        let before = std::mem::replace(&mut self.unix_seen, now);
+        self.close(models, out, |socket, connection| {
+            let seen = if connection.is_quiet_unix(before) { before } else { connection.last_event() };
+            let gone = connection.is_quiet_unix(now) && !open.contains(&socket);
+            gone.then_some((Close::Closed, seen))
         });
     }
 
     /// A while passed: forgets connections and requests without any event for long, and ends those on Unix
     /// sockets whose peer is gone.
     pub fn on_tick(&mut self, now: BootTime, models: &mut ModelLabels, out: &mut Vec<Observation>) {
-        self.close(models, out, |connection| Some((connection.overdue(now)?, now)));
+        self.close(models, out, |_, connection| Some((connection.overdue(now)?, now)));
     }
 
     /// Inference requests under way.
@@ -176,11 +208,11 @@ impl Connections {
         &mut self,
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
-        how: impl Fn(&Connection) -> Option<(Close, BootTime)>,
+        how: impl Fn(u64, &Connection) -> Option<(Close, BootTime)>,
     ) {
         let Self { connections, requests, counts, .. } = self;
-        connections.retain(|_, connection| {
-            let Some((how, time)) = how(connection) else { return true };
+        connections.retain(|&socket, connection| {
+            let Some((how, time)) = how(socket, connection) else { return true };
             *requests -= connection.requests();
             connection.close(how, time, &mut Outlet { models, out, counts });
             false
@@ -200,7 +232,7 @@ impl Connections {
         let place = (ages.len() / EVICTED_SHARE).min(ages.len() - 1);
         let limit = *ages.select_nth_unstable(place).1;
         let before = self.connections.len();
-        self.close(models, out, |connection| {
+        self.close(models, out, |_, connection| {
             (age(connection) <= limit).then_some((Close::Forgotten, connection.last_event()))
         });
         self.counts.connections_evicted += (before - self.connections.len()) as u64;

@@ -64,6 +64,14 @@ impl Workloads {
         self.take_changes()
     }
 
+    /// Looks at what servers listen on that are not known to. After new processes are watched: what they
+    /// listened on before is found here, what they listen on later is an event.
+    pub fn find_listeners(&mut self, now: BootTime) -> Changes {
+        self.now = now;
+        self.read_listeners(false, &mut Tables::default());
+        self.take_changes()
+    }
+
     fn remove_ended(&mut self) {
         let ended = |(&tgid, process): (&u32, &Process)| match self.node.birth(tgid) {
             Some(birth) if birth.began == process.began => birth.zombie && !self.node.has_other_thread(tgid),
