@@ -188,7 +188,7 @@ impl Pipeline {
         for event in self.probe.rings.drain_processes() {
             let now = BootTime(event.time_ns);
             let changes = self.workloads.on_process(&event, now);
-            self.apply(changes);
+            self.apply(&changes);
             self.confirm(&event, now);
         }
     }
@@ -199,7 +199,7 @@ impl Pipeline {
         match ProcessKind::try_from(event.kind) {
             // The kernel has set the bit; setting it again restores one that a neighbour's change took.
             Ok(ProcessKind::Fork) if known.is_some() => {
-                self.account.note(self.probe.tables.set_watched(event.tgid, true))
+                self.account.note(self.probe.tables.set_watched(event.tgid, true));
             }
             Ok(ProcessKind::Exit) if known.is_none() => self.exited.push((event.tgid, now)),
             _ => {}
@@ -285,11 +285,11 @@ impl Pipeline {
 
     fn scan(&mut self) {
         let changes = self.workloads.scan(BootTime::now());
-        self.apply(changes);
+        self.apply(&changes);
     }
 
     /// Tells the kernel and the signals who came and went.
-    fn apply(&mut self, changes: Changes) {
+    fn apply(&mut self, changes: &Changes) {
         let tables = &mut self.probe.tables;
         for (tgids, on) in [(&changes.watch, true), (&changes.unwatch, false)] {
             for &tgid in tgids {
@@ -299,7 +299,7 @@ impl Pipeline {
         for workload in &changes.appeared {
             info!(workload = %workload.label, kind = workload.kind.label(), "following");
         }
-        self.apply_ports(&changes);
+        self.apply_ports(changes);
         if !changes.appeared.is_empty() {
             let found = self.workloads.find_listeners(BootTime::now());
             self.apply_ports(&found);

@@ -2,6 +2,8 @@
 //!
 //! What each command says in detail is tested beside it; here is what only the whole process can show.
 
+#![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 

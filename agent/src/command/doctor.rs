@@ -32,15 +32,16 @@ pub enum Cause {
     PrivateProcessNumbers = 14,
     MemoryLock = 15,
     Confidentiality = 16,
-    NoProcessRead = 22,
-    NoArrival = 23,
-    NoConnectionEnd = 24,
-    NoProcessEvents = 25,
-    UntestedMachine = 26,
+    NoProcessRead = 20,
+    NoArrival = 21,
+    NoSendTime = 22,
+    NoConnectionEnd = 23,
+    NoProcessEvents = 24,
+    UntestedMachine = 25,
 }
 
 impl Cause {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoBtf,
         Self::NoPermission,
         Self::KernelTooOld,
@@ -50,6 +51,7 @@ impl Cause {
         Self::Confidentiality,
         Self::NoProcessRead,
         Self::NoArrival,
+        Self::NoSendTime,
         Self::NoConnectionEnd,
         Self::NoProcessEvents,
         Self::UntestedMachine,
@@ -78,6 +80,7 @@ impl Cause {
             Self::Confidentiality => "lockdown is at `confidentiality`",
             Self::NoProcessRead => "other users' processes cannot be read",
             Self::NoArrival => "the arrival of data is not seen",
+            Self::NoSendTime => "writes are timed by their return",
             Self::NoConnectionEnd => "the end of a connection is not seen at once",
             Self::NoProcessEvents => "start, fork and end of processes are not seen at once",
             Self::UntestedMachine => "this processor is untested",
@@ -154,7 +157,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Looks at everything. Only reads files: 30 ms and 30 us a process.
+    /// Looks at everything. Only reads files: 20 ms of a processor on a node with 100 processes (6.18).
     #[must_use]
     pub fn of(node: &Node) -> Self {
         let found = servers::find(node);

@@ -106,3 +106,22 @@ fn refuse_blindness(hooks: &[Hook]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::attach::PLANS;
+    use super::*;
+
+    #[test]
+    fn start_is_refused_without_a_required_hook_only() {
+        for plan in PLANS {
+            let absent = Some(format!("the kernel has no tracepoint {}", plan.hook));
+            let refusal = refuse_blindness(&[Hook { plan, absent }]).map_err(|error| error.to_string());
+            assert_eq!(refusal.is_err(), plan.required, "{}", plan.program);
+            if let Err(text) = refusal {
+                assert!(text.contains(plan.hook) && text.contains("`inferscope doctor` says"), "{text}");
+            }
+            assert!(refuse_blindness(&[Hook { plan, absent: None }]).is_ok(), "{}", plan.program);
+        }
+    }
+}

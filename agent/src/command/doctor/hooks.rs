@@ -1,13 +1,15 @@
 //! Which hooks the kernel has, by its type information.
 //!
 //! In: a node. Out: findings. What is there may still be refused at load: only a start can tell, and
-//! `inferscope_hook_info` does. No hook has a substitute in this version.
+//! `inferscope_hook_info` does. No hook has a substitute in this version. The iterator over open files is not
+//! looked for: it came with 5.11, so every kernel that has the tracepoints of sockets has it.
 
 use super::{Cause, Finding, Loss, Node, State};
 use crate::probe::btf::KernelTypes;
 
 const SOCKET_BYTES: &[&str] = &["sock_recv_length", "sock_send_length"];
 const ARRIVAL: &[&str] = &["sk_data_ready"];
+const SEND_TIME: &[&str] = &["tcp_sendmsg_locked"];
 const CONNECTION_END: &[&str] = &["inet_sock_set_state", "tcp_destroy_sock"];
 const PROCESS_EVENTS: &[&str] = &["sched_process_exec", "sched_process_fork", "sched_process_exit"];
 
@@ -18,6 +20,7 @@ pub(super) fn all(node: &Node) -> Vec<Finding> {
             Finding::ok("BTF", "/sys/kernel/btf/vmlinux"),
             socket_bytes(&types),
             arrival(&types),
+            send_time(&types),
             connection_end(&types),
             process_events(&types),
         ],
@@ -57,6 +60,16 @@ fn arrival(types: &KernelTypes) -> Finding {
     tracepoints("arrival of data", types, ARRIVAL, loss)
 }
 
+fn send_time(types: &KernelTypes) -> Finding {
+    let loss = Loss {
+        costs: "a write is timed when the call returns: on a busy processor up to milliseconds after the \
+                client got its bytes",
+        remedy: "nothing where processors are not full; else a kernel with this tracepoint: Linux 6.16 or later",
+        cause: Some(Cause::NoSendTime),
+    };
+    tracepoints("time of writes", types, SEND_TIME, loss)
+}
+
 fn connection_end(types: &KernelTypes) -> Finding {
     let loss = Loss {
         costs: "an abort is seen when the server next reads or writes, not when the client leaves",
@@ -92,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_looked_for_is_what_the_programs_attach_to() {
-        let mut wanted = [SOCKET_BYTES, ARRIVAL, CONNECTION_END, PROCESS_EVENTS].concat();
+        let mut wanted = [SOCKET_BYTES, ARRIVAL, SEND_TIME, CONNECTION_END, PROCESS_EVENTS].concat();
         let mut attached = PLANS.map(|plan| plan.hook).to_vec();
         wanted.sort_unstable();
         attached.sort_unstable();

@@ -18,9 +18,11 @@ const TRACEPOINTS_OF_5_10: &[&str] = &[
     "sched_process_fork",
     "sched_process_exit",
 ];
-const TRACEPOINTS_OF_6_12: &[&str] = &["sk_data_ready", "sock_send_length", "sock_recv_length"];
+const TRACEPOINTS_OF_6_3: &[&str] = &["sk_data_ready", "sock_send_length", "sock_recv_length"];
 
-/// A node to write into a folder; `Default` is a Debian 13 host seen by root.
+const TRACEPOINTS_OF_6_16: &[&str] = &["tcp_sendmsg_locked"];
+
+/// A node to write into a folder; `Default` is a host with a recent kernel, seen by root.
 struct Sample {
     release: &'static str,
     arch: &'static str,
@@ -39,9 +41,9 @@ struct Sample {
 impl Default for Sample {
     fn default() -> Self {
         Self {
-            release: "6.12.43+deb13-amd64",
+            release: "6.18.44",
             arch: "x86_64",
-            tracepoints: Some([TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_12].concat()),
+            tracepoints: Some(all_tracepoints()),
             lockdown: Some("[none] integrity confidentiality"),
             kprobes: true,
             capabilities: EVERY_CAPABILITY,
@@ -52,6 +54,10 @@ impl Default for Sample {
             pressure: true,
         }
     }
+}
+
+fn all_tracepoints() -> Vec<&'static str> {
+    [TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_3, TRACEPOINTS_OF_6_16].concat()
 }
 
 impl Sample {
@@ -103,15 +109,23 @@ fn check(sample: &Sample, exit_code: u8, expected: &[(&str, State)]) {
 }
 
 #[test]
-fn debian_13_host_has_all() {
+fn host_with_a_recent_kernel_has_all() {
     check(&Sample::default(), 0, &[]);
+}
+
+#[test]
+fn debian_13_times_writes_by_their_return() {
+    let tracepoints = Some([TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_3].concat());
+    let sample = Sample { release: "6.12.43+deb13-amd64", tracepoints, ..Sample::default() };
+    check(&sample, 22, &[("time of writes", State::Missing)]);
 }
 
 #[test]
 fn debian_11_and_12_lack_the_socket_tracepoints() {
     for release in ["5.10.0-35-amd64", "6.1.0-40-amd64"] {
         let sample = Sample { release, tracepoints: Some(TRACEPOINTS_OF_5_10.to_vec()), ..Sample::default() };
-        check(&sample, 13, &[("socket bytes", State::Missing), ("arrival of data", State::Missing)]);
+        let lost = ["socket bytes", "arrival of data", "time of writes"].map(|name| (name, State::Missing));
+        check(&sample, 13, &lost);
     }
 }
 
@@ -142,8 +156,7 @@ fn old_kernel_is_refused() {
 #[test]
 fn one_socket_tracepoint_alone_measures_nothing() {
     for lacking in ["sock_send_length", "sock_recv_length"] {
-        let all = [TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_12].concat();
-        let tracepoints = Some(all.into_iter().filter(|name| *name != lacking).collect());
+        let tracepoints = Some(all_tracepoints().into_iter().filter(|name| *name != lacking).collect());
         check(&Sample { tracepoints, ..Sample::default() }, 13, &[("socket bytes", State::Missing)]);
     }
 }
@@ -153,10 +166,11 @@ fn kernel_with_few_tracepoints_names_each_loss() {
     let tracepoints = Some(vec!["sock_send_length", "sock_recv_length", "tcp_destroy_sock"]);
     let expected = [
         ("arrival of data", State::Missing),
+        ("time of writes", State::Missing),
         ("connection end", State::Degraded),
         ("process events", State::Missing),
     ];
-    check(&Sample { tracepoints, ..Sample::default() }, 23, &expected);
+    check(&Sample { tracepoints, ..Sample::default() }, 21, &expected);
 }
 
 #[test]
@@ -181,8 +195,8 @@ fn capabilities_that_suffice() {
     let rows: &[(&[u32], u8)] = &[
         (&[39, 38, 19, 2], 0),
         (&[21, 19, 1], 0),
-        (&[39, 38], 22),
-        (&[39, 38, 19], 22),
+        (&[39, 38], 20),
+        (&[39, 38, 19], 20),
         (&[39, 19, 2], 11),
         (&[38, 19, 2], 11),
     ];
@@ -223,7 +237,7 @@ fn locked_memory_counts_before_5_11_only() {
 fn confidentiality_stops_it_and_arm64_is_a_stated_loss() {
     let lockdown = Some("none integrity [confidentiality]");
     check(&Sample { lockdown, ..Sample::default() }, 16, &[("lockdown", State::Missing)]);
-    check(&Sample { arch: "aarch64", ..Sample::default() }, 26, &[("processor", State::Degraded)]);
+    check(&Sample { arch: "aarch64", ..Sample::default() }, 25, &[("processor", State::Degraded)]);
     check(&Sample { lockdown: None, ..Sample::default() }, 0, &[]);
 }
 
@@ -296,10 +310,10 @@ fn json_carries_the_same() {
     let mut out = Vec::new();
     run(&node, true, &mut out).unwrap();
     let page: serde_json::Value = serde_json::from_slice(&out).unwrap();
-    assert_eq!(page["exit_code"], 26);
+    assert_eq!(page["exit_code"], 25);
     let findings = page["findings"].as_array().unwrap();
     let processor = findings.iter().find(|finding| finding["name"] == "processor").unwrap();
-    assert_eq!((&processor["state"], &processor["exit_code"]), (&"degraded".into(), &26.into()));
+    assert_eq!((&processor["state"], &processor["exit_code"]), (&"degraded".into(), &25.into()));
     assert!(findings.iter().all(|finding| finding["found"].is_string()));
     assert_eq!(page["servers"], serde_json::json!([]));
 }
