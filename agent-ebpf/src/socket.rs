@@ -182,10 +182,6 @@ unsafe fn send_write(scratch: *mut Scratch, socket: *mut SocketState, call: &Cal
     unsafe {
         (*event).offset = (*socket).written_bytes;
         (*socket).written_bytes += call.moved as u64;
-        if (*socket).sending_ns != 0 {
-            (*event).time_ns = (*socket).sending_ns;
-            (*socket).sending_ns = 0;
-        }
     }
     let copied = capture::copy(scratch, call.buffer, call.moved, WRITE_TAIL_BYTES_MAX as u32);
     if copied.offered > call.moved as u64 {
@@ -205,11 +201,9 @@ pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
 /// thread's place, before the call returns.
 #[inline(always)]
 fn sending(sock: *const Sock) {
-    if !watch::is_watched((bpf_get_current_pid_tgid() >> 32) as u32) {
-        return;
-    }
+    // Most sockets have no cookie, and those in the table are of watched processes: the filter does.
     let key = offsets::sock_cookie_known(sock);
-    if key == 0 {
+    if key == 0 || !watch::may_be_watched((bpf_get_current_pid_tgid() >> 32) as u32) {
         return;
     }
     let Some(socket) = state::find(key) else { return };
