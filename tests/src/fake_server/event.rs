@@ -1,7 +1,8 @@
-//! The JSON of events and bodies, in the dialect of each route.
+//! The JSON of events and bodies; that of `/v1/responses` and `/v1/messages` is in [`super::typed`].
 
 use serde_json::{Value, json};
 
+use super::typed::{Typed, messages_delta, responses_delta};
 use super::{Ask, Route, Script};
 
 /// Part of every text that the server makes up, so that a leak is found by searching for it.
@@ -18,7 +19,7 @@ pub struct Event {
 
 /// What a delta is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Reasoning,
     Content,
     ToolCall,
@@ -96,25 +97,23 @@ impl Teller<'_> {
         format!("{prefix}-{:016x}", self.ask.response_number)
     }
 
+    fn typed(&self) -> Typed<'_> {
+        let completion = self.script.completion_tokens();
+        Typed { id: self.id(), ask: self.ask, finish: &self.script.finish, completion_tokens: completion }
+    }
+
+    /// All of its deltas in one.
+    fn whole_text(&self) -> String {
+        text(self.script.text_bytes).repeat(self.script.deltas() as usize)
+    }
+
     fn opening(&self) -> Vec<Event> {
         match self.ask.route {
             Route::Chat if self.script.role_first => {
                 vec![self.chat_event(&json!({"role": "assistant", "content": ""}), None, None, false)]
             }
-            Route::Responses => ["created", "in_progress"]
-                .map(|stage| {
-                    let kind = format!("response.{stage}");
-                    named(&kind, &json!({"type": kind, "response": {"id": self.id(), "model": self.ask.model, "status": "in_progress"}}), false)
-                })
-                .into(),
-            Route::Messages => {
-                let usage = json!({"input_tokens": self.ask.prompt_tokens, "output_tokens": 0});
-                let message = json!({"id": self.id(), "type": "message", "role": "assistant", "model": self.ask.model, "content": [], "usage": usage});
-                vec![
-                    named("message_start", &json!({"type": "message_start", "message": message}), false),
-                    named("content_block_start", &json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}), false),
-                ]
-            }
+            Route::Responses => self.typed().responses_opening(),
+            Route::Messages => self.typed().messages_opening(),
             _ => Vec::new(),
         }
     }
@@ -126,23 +125,8 @@ impl Teller<'_> {
         let finish = (last && !self.finishes_apart()).then_some(self.script.finish.as_str());
         let usage = self.ask.continuous_usage.then(|| self.usage_at(index as u64 + 1));
         match self.ask.route {
-            Route::Responses => named(
-                "response.output_text.delta",
-                &json!({"type": "response.output_text.delta", "item_id": "item", "output_index": 0, "delta": text}),
-                true,
-            ),
-            Route::Messages => {
-                let delta = match kind {
-                    Kind::Reasoning => json!({"type": "thinking_delta", "thinking": text}),
-                    Kind::Content => json!({"type": "text_delta", "text": text}),
-                    Kind::ToolCall => json!({"type": "input_json_delta", "partial_json": text}),
-                };
-                named(
-                    "content_block_delta",
-                    &json!({"type": "content_block_delta", "index": 0, "delta": delta}),
-                    true,
-                )
-            }
+            Route::Responses => responses_delta(&text),
+            Route::Messages => messages_delta(kind, &text),
             Route::Completions => self.completion_event(&text, finish, usage.as_ref(), true),
             _ => {
                 let delta = match kind {
@@ -158,20 +142,8 @@ impl Teller<'_> {
     fn closing(&self) -> Vec<Event> {
         let usage = self.usage_at(u64::from(self.script.deltas()));
         let mut closing = match self.ask.route {
-            Route::Responses => vec![named(
-                "response.completed",
-                &json!({"type": "response.completed", "response": {"id": self.id(), "model": self.ask.model, "status": "completed", "usage": dialect(&usage)}}),
-                false,
-            )],
-            Route::Messages => vec![
-                named("content_block_stop", &json!({"type": "content_block_stop", "index": 0}), false),
-                named(
-                    "message_delta",
-                    &json!({"type": "message_delta", "delta": {"stop_reason": self.script.finish}, "usage": dialect(&usage)}),
-                    false,
-                ),
-                named("message_stop", &json!({"type": "message_stop"}), false),
-            ],
+            Route::Responses => self.typed().responses_closing(&self.whole_text()),
+            Route::Messages => self.typed().messages_closing(),
             _ => self.openai_closing(&usage),
         };
         if self.script.ending == super::Ending::ErrorEvent {
@@ -277,19 +249,8 @@ impl Teller<'_> {
                 json!({"id": self.id(), "object": "chat.completion", "created": 1_700_000_000, "model": self.ask.model,
                     "choices": [{"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}], "usage": usage})
             }
-            Route::Responses => {
-                let content = if text.is_empty() {
-                    json!([])
-                } else {
-                    json!([{"type": "message", "content": [{"type": "output_text", "text": text}]}])
-                };
-                json!({"id": self.id(), "object": "response", "model": self.ask.model, "output": content, "usage": dialect(&usage)})
-            }
-            Route::Messages => {
-                let content =
-                    if text.is_empty() { json!([]) } else { json!([{"type": "text", "text": text}]) };
-                json!({"id": self.id(), "type": "message", "role": "assistant", "model": self.ask.model, "content": content, "stop_reason": finish, "usage": dialect(&usage)})
-            }
+            Route::Responses => self.typed().responses_whole(text),
+            Route::Messages => self.typed().messages_whole(text),
             Route::Embeddings => {
                 let numbers = vec![0.123_456_7; (self.script.body_bytes / 10).max(3)];
                 json!({"id": self.id(), "object": "list", "model": self.ask.model, "data": [{"object": "embedding", "index": 0, "embedding": numbers}],
@@ -304,15 +265,6 @@ impl Teller<'_> {
     }
 }
 
-/// Usage with the names of `/v1/responses` and `/v1/messages`.
-fn dialect(usage: &Value) -> Value {
-    json!({"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]})
-}
-
 fn plain(value: &Value, delta: bool) -> Event {
     Event { text: format!("data: {value}\n\n"), delta }
-}
-
-fn named(name: &str, value: &Value, delta: bool) -> Event {
-    Event { text: format!("event: {name}\ndata: {value}\n\n"), delta }
 }

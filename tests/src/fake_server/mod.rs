@@ -14,6 +14,7 @@ mod route;
 mod scenario;
 mod script;
 mod serve;
+mod typed;
 
 pub use event::COMPLETION_CANARY;
 pub use log::{Log, Served, Write};

@@ -323,6 +323,21 @@ mod tests {
     }
 
     #[test]
+    fn text_repeated_at_the_end_is_no_delta() {
+        for (route, opening) in [(Route::Responses, 4), (Route::Messages, 2)] {
+            let plan = plan(&Script { content: 3, ..Script::default() }, &Ask { route, ..ask(true) });
+            let (mut requests, mut responses) = (Track::default(), Track::default());
+            requests.push(1, b"POST /v1/responses HTTP/1.1\r\n\r\n");
+            responses.push(2, &plan.bytes());
+            let found = exchanges(&requests, &responses).unwrap();
+            assert_eq!(found[0].deltas_ns.len(), 3);
+            assert_eq!(found[0].completion_tokens, Some(3));
+            // The head and the opening events come before.
+            assert_eq!(writes(&plan).iter().position(|(_, deltas)| *deltas > 0), Some(1 + opening));
+        }
+    }
+
+    #[test]
     fn every_scenario_reads_back_as_scripted() {
         for (name, _) in crate::fake_server::SCENARIOS {
             let script = crate::fake_server::scenario(name, 7).unwrap();

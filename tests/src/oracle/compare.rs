@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::client::SLOW_SUFFIX;
 use crate::transcript::{Exchange, Outcome};
 
+use super::models::Models;
 use super::{AgentRecord, Gaps, Source};
 
 /// Differences that are told one by one at most.
@@ -109,26 +110,6 @@ pub fn compare(truth: &[Exchange], records: &[AgentRecord], bounds: Bounds) -> C
     matcher.finish()
 }
 
-/// Labels that model names should have: a name needs a good answer before it is one.
-struct Models<'a> {
-    proven: HashSet<&'a str>,
-}
-
-impl<'a> Models<'a> {
-    fn of(truth: &[&'a Exchange]) -> Self {
-        let good = |one: &&&Exchange| one.status.is_some_and(|status| (200..300).contains(&status));
-        Self { proven: truth.iter().filter(good).filter_map(|one| one.model.as_deref()).collect() }
-    }
-
-    fn label(&self, exchange: &'a Exchange) -> &'a str {
-        match exchange.model.as_deref() {
-            None => "unknown",
-            Some(model) if self.proven.contains(model) => model,
-            Some(_) => "other",
-        }
-    }
-}
-
 struct Matcher<'a> {
     bounds: Bounds,
     models: Models<'a>,
@@ -145,7 +126,11 @@ impl<'a> Matcher<'a> {
         }
         for exchange in truth {
             let id = exchange.request_id.clone().unwrap_or_default();
-            match by_id.remove(id.as_str()).as_deref() {
+            let found = by_id.remove(id.as_str());
+            if let Some([record]) = found.as_deref() {
+                self.models.hear(exchange, record.model.as_deref());
+            }
+            match found.as_deref() {
                 None => self.result.missing.push(id),
                 Some([record]) => self.check(&id, exchange, record),
                 Some(_) => self.result.doubled.push(id),

@@ -110,7 +110,7 @@ fn an_undecided_end_may_be_either() {
 fn without_arrival_times_begin_with_the_read() {
     let truth = [Exchange { first_read_ns: Some(1_050 * MS), ..exchange("a") }];
     let late = AgentRecord { duration_seconds: 0.45, ttft_seconds: Some(0.05), ..record("a") };
-    assert!(!judged(&truth, &[late.clone()]).passed, "it knows the arrival");
+    assert!(!judged(&truth, std::slice::from_ref(&late)).passed, "it knows the arrival");
     assert!(judged(&truth, &[AgentRecord { read_delay_seconds: None, ..late }]).passed);
 }
 
@@ -158,4 +158,32 @@ fn a_model_without_a_good_answer_is_other() {
     };
     let result = judged(&[refused], &[measured]);
     assert!(result.passed, "{result:?}");
+}
+
+#[test]
+fn a_model_may_be_other_until_its_first_good_answer() {
+    let aborted = |id: &str, ended_ns: u64| Exchange {
+        status: None,
+        response_id: None,
+        outcome: Outcome::ClientAbort,
+        deltas_ns: Vec::new(),
+        ended_ns,
+        ..exchange(id)
+    };
+    let check = |ended_ns: u64, label: &str, expected: bool| {
+        let truth = [exchange("a"), aborted("b", ended_ns)];
+        let measured = AgentRecord {
+            model: Some(label.to_owned()),
+            outcome: Some("client_abort".to_owned()),
+            duration_seconds: seconds(ended_ns - 1_000 * MS),
+            ttft_seconds: None,
+            ..record("b")
+        };
+        let result = judged(&truth, &[record("a"), measured]);
+        assert_eq!(result.passed, expected, "{ended_ns} {label} {result:?}");
+    };
+    check(1_400 * MS, "other", true);
+    check(1_400 * MS, "m", true);
+    check(1_600 * MS, "other", false);
+    check(1_600 * MS, "m", true);
 }

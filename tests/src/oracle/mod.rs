@@ -5,6 +5,7 @@
 //! `x-request-id` only.
 
 mod compare;
+mod models;
 mod record;
 mod table;
 mod truth;
