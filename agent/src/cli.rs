@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::doctor::{Cause, Node};
 use crate::command::{check, doctor};
-use crate::config::{Config, LogFormat, Sources};
+use crate::config::{Config, Sources};
 use crate::lifecycle::lock::{NODE_FILE, NodeLock};
 use crate::lifecycle::logs::{self, LogHandle};
 
@@ -147,7 +147,7 @@ enum Failure {
     Arguments(clap::Error),
     Configuration(Error),
     /// The agent, once its log had begun in this form.
-    Agent(Error, LogFormat),
+    Agent(Error, logs::Format),
     Other(Error),
 }
 
@@ -167,13 +167,13 @@ impl Failure {
                 );
                 EXIT_USAGE
             }
-            Self::Agent(error, LogFormat::Json) => {
+            Self::Agent(error, logs::Format::Json) => {
                 tracing::error!("{}", paragraph(&error));
                 EXIT_FAILED
             }
             // Who reads only the first lines of a page has what they wanted.
             Self::Other(error) if is_broken_pipe(&error) => 0,
-            Self::Agent(error, LogFormat::Text) | Self::Other(error) => {
+            Self::Agent(error, logs::Format::Text) | Self::Other(error) => {
                 eprintln!("inferscope: {}", paragraph(&error));
                 EXIT_FAILED
             }
@@ -246,7 +246,7 @@ mod tests {
         let (result, out) = outcome(&["check", "--listen", "127.0.0.1:1", "--log-format", "json"]);
         assert!(matches!(result, Ok(0)), "{result:?}");
         let config = Config::parse(&out, &Sources::default()).unwrap();
-        assert_eq!((config.export.listen.port(), config.log.format), (1, LogFormat::Json));
+        assert_eq!((config.export.listen.port(), config.log.format), (1, logs::Format::Json));
     }
 
     #[test]

@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 pub use keys::ENVIRONMENT_PREFIX;
-pub use section::{
-    ExportSettings, LimitSettings, LogFormat, LogLevel, LogSettings, RequestSettings, SloSettings,
-    WorkloadKind, WorkloadRule,
-};
+pub use section::{LimitSettings, SloSettings};
 
+use crate::lifecycle::logs;
+use crate::signal::latency;
+use crate::workload::rules::{Rule, Rules};
+use crate::{export, request, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -37,12 +38,13 @@ const RELOADED: [&str; 3] = ["workload", "request.stalled_after", "log.level"];
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    pub export: ExportSettings,
+    pub export: export::Settings,
     pub limits: LimitSettings,
-    pub request: RequestSettings,
+    pub request: request::Settings,
     pub slo: SloSettings,
-    pub log: LogSettings,
-    pub workload: Vec<WorkloadRule>,
+    pub log: logs::Settings,
+    /// Rules before the built-in ones.
+    pub workload: Vec<Rule>,
 }
 
 /// Where a configuration comes from. Kept, so that a reload asks the same places.
@@ -90,6 +92,27 @@ impl Config {
         Ok(config)
     }
 
+    /// What finds and names workloads: the rules, and a part of the limits.
+    #[must_use]
+    pub fn workloads(&self) -> workload::Settings {
+        workload::Settings {
+            rules: self.workload.clone(),
+            workloads_max: self.limits.workloads,
+            ..workload::Settings::default()
+        }
+    }
+
+    /// What the latency series are built with: the objectives, and the forms of the export.
+    #[must_use]
+    pub fn latency(&self) -> latency::Options {
+        latency::Options {
+            duration_thresholds: self.slo.latency_thresholds(),
+            ttft_thresholds: self.slo.ttft_thresholds(),
+            native_histograms: self.export.native_histograms,
+            opentelemetry: self.export.opentelemetry,
+        }
+    }
+
     /// What is different in `next`.
     #[must_use]
     pub fn changes(&self, next: &Self) -> Changes {
@@ -123,7 +146,8 @@ impl Config {
         self.limits.check()?;
         self.request.check()?;
         self.slo.check()?;
-        WorkloadRule::check_all(&self.workload)
+        Rules::new(&self.workload)?;
+        Ok(())
     }
 }
 

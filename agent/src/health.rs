@@ -379,7 +379,7 @@ mod tests {
             unit: Some("vllm.service".into()),
             started: BootTime(1),
         };
-        WorkloadState { workload: Arc::new(workload), up: true, listening: None }
+        WorkloadState { workload: Arc::new(workload), up: true, listens: true, listening: None }
     }
 
     #[test]

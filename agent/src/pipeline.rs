@@ -100,14 +100,14 @@ impl Pipeline {
         let now = BootTime::now();
         let mut registries = Registries::new(config.export.native_histograms);
         let health = Health::new(&mut registries.common);
-        let latency = LatencySignal::new(account::latency_options(config), &mut registries, now);
+        let latency = LatencySignal::new(config.latency(), &mut registries, now);
         let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
         let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
         let mut pipeline = Self {
             probe: Probe::start()?,
-            workloads: Workloads::new(account::workload_settings(config), Roots::default())?,
+            workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
-            connections: Connections::new(account::request_settings(config)),
+            connections: Connections::new(config.request.clone()),
             signals,
             health,
             account: account::Account::default(),
@@ -163,7 +163,7 @@ impl Pipeline {
     fn reload(&mut self, config: &mut Config, reload: impl Fn(&mut Config) -> Result<()>) {
         let applied = reload(config).and_then(|()| {
             self.connections.set_stalled_after(config.request.stalled_after);
-            self.workloads.reload(account::workload_settings(config))
+            self.workloads.reload(config.workloads())
         });
         match applied {
             Ok(()) => info!("configuration read again"),
@@ -188,7 +188,7 @@ impl Pipeline {
         for event in self.probe.rings.drain_processes() {
             let now = BootTime(event.time_ns);
             let changes = self.workloads.on_process(&event, now);
-            self.apply(changes);
+            self.apply(&changes);
             self.confirm(&event, now);
         }
     }
@@ -199,7 +199,7 @@ impl Pipeline {
         match ProcessKind::try_from(event.kind) {
             // The kernel has set the bit; setting it again restores one that a neighbour's change took.
             Ok(ProcessKind::Fork) if known.is_some() => {
-                self.account.note(self.probe.tables.set_watched(event.tgid, true))
+                self.account.note(self.probe.tables.set_watched(event.tgid, true));
             }
             Ok(ProcessKind::Exit) if known.is_none() => self.exited.push((event.tgid, now)),
             _ => {}
@@ -285,11 +285,11 @@ impl Pipeline {
 
     fn scan(&mut self) {
         let changes = self.workloads.scan(BootTime::now());
-        self.apply(changes);
+        self.apply(&changes);
     }
 
     /// Tells the kernel and the signals who came and went.
-    fn apply(&mut self, changes: Changes) {
+    fn apply(&mut self, changes: &Changes) {
         let tables = &mut self.probe.tables;
         for (tgids, on) in [(&changes.watch, true), (&changes.unwatch, false)] {
             for &tgid in tgids {
@@ -299,7 +299,7 @@ impl Pipeline {
         for workload in &changes.appeared {
             info!(workload = %workload.label, kind = workload.kind.label(), "following");
         }
-        self.apply_ports(&changes);
+        self.apply_ports(changes);
         if !changes.appeared.is_empty() {
             let found = self.workloads.find_listeners(BootTime::now());
             self.apply_ports(&found);

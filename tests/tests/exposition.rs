@@ -165,7 +165,8 @@ fn records() -> Vec<RequestRecord> {
 fn node(options: Options) -> Registries {
     let mut registries = Registries::new(options.native_histograms);
     let mut signal = LatencySignal::new(options, &mut registries, START);
-    let state = |listening| WorkloadState { workload: workload("llm/chat"), up: true, listening };
+    let state =
+        |listening| WorkloadState { workload: workload("llm/chat"), up: true, listens: true, listening };
     signal.on_tick(&Tick { now: after(2_000), workloads: &[state(None)], open: &[] }).unwrap();
     for record in records() {
         if record.streamed {
@@ -253,7 +254,7 @@ fn whole_pages() -> [BTreeMap<String, Family>; 2] {
     health.set_probes(vec![probe(Some("fexit/sock_recvmsg")), probe(None)]);
     health.set_signal("latency", SignalState::Ok);
     health.set_signal("gpu", SignalState::Unsupported("no \"library\"\n".to_owned()));
-    let state = WorkloadState { workload: workload("llm/chat"), up: true, listening: None };
+    let state = WorkloadState { workload: workload("llm/chat"), up: true, listens: true, listening: None };
     health.set_workloads(&[state]);
     health.set_events("kernel", 100);
     health.set_lost("ring", "full", 1);

@@ -46,23 +46,27 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
 /// # Errors
 /// When cargo fails; it has said why.
 pub fn agent(place: &Place, profile: Profile) -> Result<PathBuf> {
-    cargo_build(place, profile, "inferscope")?;
+    cargo_build(place, profile, &["inferscope"])?;
     Ok(place.binary(profile.folder(), "inferscope"))
 }
 
-/// Builds the programs that stand in for servers and clients.
+/// Builds the agent and the programs that stand in for servers and clients, in one go: apart, what they share would
+/// be compiled twice, because they ask for different features of it.
 ///
 /// # Errors
 /// When cargo fails; it has said why.
-pub fn test_programs(place: &Place, profile: Profile) -> Result<()> {
-    cargo_build(place, profile, "inferscope-tests")
+pub fn agent_and_test_programs(place: &Place, profile: Profile) -> Result<()> {
+    cargo_build(place, profile, &["inferscope", "inferscope-tests"])
 }
 
-fn cargo_build(place: &Place, profile: Profile, package: &str) -> Result<()> {
+fn cargo_build(place: &Place, profile: Profile, packages: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--package", package, "--bins"]).current_dir(&place.root);
+    cargo.args(["build", "--bins"]).current_dir(&place.root);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
     if profile == Profile::Release {
         cargo.arg("--release");
     }
-    shell::shown(&mut cargo).with_context(|| format!("build package {package}"))
+    shell::shown(&mut cargo).with_context(|| format!("build {}", packages.join(" and ")))
 }

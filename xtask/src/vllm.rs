@@ -96,8 +96,7 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     if !options.built {
         setup::ensure(place, Scope::BuildAndTests)?;
         set_up_server(&bench, modes.iter().any(|mode| mode.choice == Choice::Rust))?;
-        build::agent(place, Profile::Release)?;
-        build::test_programs(place, Profile::Release)?;
+        build::agent_and_test_programs(place, Profile::Release)?;
     }
     if !shell::is_root() {
         return Err(shell::again_as_root(&[("XDG_CACHE_HOME", &cache)]));

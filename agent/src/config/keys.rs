@@ -7,9 +7,10 @@ use serde::de::value::Error as Refusal;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::section::{
-    ExportSettings, LimitSettings, LogSettings, RequestSettings, SloSettings, WorkloadRule,
-};
+use super::section::{LimitSettings, SloSettings};
+use crate::lifecycle::logs;
+use crate::workload::rules::Rule;
+use crate::{export, request};
 
 /// Every variable of the environment that is a setting begins so.
 pub const ENVIRONMENT_PREFIX: &str = "INFERSCOPE_";
@@ -35,12 +36,12 @@ impl Section {
 pub(super) fn sections() -> [Section; 6] {
     let one = |name, keys| Section { name, keys, list: false };
     [
-        one("export", fields::<ExportSettings>()),
+        one("export", fields::<export::Settings>()),
         one("limits", fields::<LimitSettings>()),
-        one("request", fields::<RequestSettings>()),
+        one("request", fields::<request::Settings>()),
         one("slo", fields::<SloSettings>()),
-        one("log", fields::<LogSettings>()),
-        Section { name: "workload", keys: fields::<WorkloadRule>(), list: true },
+        one("log", fields::<logs::Settings>()),
+        Section { name: "workload", keys: fields::<Rule>(), list: true },
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::workload::ServerKind;
 
 const SHIPPED: &str = include_str!("../../../deploy/inferscope.toml");
 
@@ -119,6 +120,11 @@ fn value_that_cannot_work_is_refused() {
         "slo.p95_ttft_target = \"2s\"\nslo.p95_ttft_critical = \"1s\"",
         "`slo.p95_ttft_critical` (1s) is below `slo.p95_ttft_target` (2s)",
     );
+    check_refused("slo.p95_ttft_target = \"2h\"", "`slo.p95_ttft_target` is 7200s, outside 10µs to 3600s");
+    check_refused(
+        "request.connections_max = 32769",
+        "`request.connections_max` is 32769, outside 1 to 32768",
+    );
 }
 
 #[test]
@@ -129,7 +135,7 @@ fn rule_that_cannot_work_is_refused() {
     );
     check_refused(
         "workload = [{ name = \"a b\", port = 1 }]",
-        "rule 1 of `workload`: `workload.name` is a label of 1 to 128 letters, digits and `_-./:`",
+        "rule 1 of `workload`: `workload.name` is \"a b\", but a label is 1 to 128 of the characters A-Z a-z 0-9 . _ : @ / -",
     );
     check_refused(
         "workload = [{ kind = \"openai\" }]",
@@ -174,9 +180,23 @@ fn every_kind_of_value_is_read() {
     assert!(config.export.opentelemetry);
     assert_eq!(config.limits.models, 3);
     assert_eq!(config.request.stalled_after, Duration::from_secs(90));
-    assert_eq!(config.log.format, LogFormat::Json);
-    assert_eq!(config.workload[0].kind, Some(WorkloadKind::LlamaCpp));
+    assert_eq!(config.log.format, logs::Format::Json);
+    assert_eq!(config.workload[0].kind, Some(ServerKind::LlamaCpp));
     assert_eq!(config.slo.latency_thresholds()[0], Duration::from_millis(80));
+}
+
+#[test]
+fn rooms_get_what_was_asked_for_them() {
+    let config = parse(
+        "export.native_histograms = true\nlimits.workloads = 2\nslo.p95_ttft_warning = \"1s\"\n\
+         workload = [{ name = \"a\", port = 1, kind = \"openai\" }]",
+    );
+    let workloads = config.workloads();
+    assert_eq!((workloads.rules, workloads.workloads_max), (config.workload.clone(), 2));
+    let latency = config.latency();
+    assert_eq!(latency.ttft_thresholds, [Duration::from_secs(1)]);
+    assert_eq!(latency.duration_thresholds, [80, 100, 150].map(Duration::from_millis));
+    assert!(latency.native_histograms && !latency.opentelemetry);
 }
 
 #[test]

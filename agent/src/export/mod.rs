@@ -9,7 +9,7 @@ mod negotiate;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::http::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 use crate::health::Health;
@@ -17,7 +17,7 @@ use crate::registry::Registries;
 use crate::signal::latency::view::LatencyView;
 
 /// Section `export` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Address of the HTTP server.

@@ -6,6 +6,7 @@
 use std::io::IsTerminal as _;
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -15,10 +16,37 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{LogFormat, LogLevel, LogSettings};
-
 /// Ours, kernel programs (`inferscope_ebpf`) included.
 const OWN_TARGETS: &str = "inferscope";
+
+/// Section `log` of the configuration: what is written to standard error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub format: Format,
+    pub level: Level,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The least level that is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
 
 /// Changes the level of a process that logs.
 #[derive(Clone, Debug)]
@@ -29,7 +57,7 @@ impl LogHandle {
     ///
     /// # Errors
     /// The subscriber is gone, which only happens at the end of the process.
-    pub fn set_level(&self, level: LogLevel) -> Result<()> {
+    pub fn set_level(&self, level: Level) -> Result<()> {
         self.0.reload(targets(level)).context("change the log level")
     }
 }
@@ -38,36 +66,32 @@ impl LogHandle {
 ///
 /// # Errors
 /// It has one already.
-pub fn start(settings: &LogSettings) -> Result<LogHandle> {
+pub fn start(settings: &Settings) -> Result<LogHandle> {
     let (subscriber, handle) = subscriber(settings, std::io::stderr, std::io::stderr().is_terminal());
     subscriber.try_init().context("start the log")?;
     Ok(handle)
 }
 
-fn subscriber<W>(
-    settings: &LogSettings,
-    writer: W,
-    colours: bool,
-) -> (impl Subscriber + Send + Sync, LogHandle)
+fn subscriber<W>(settings: &Settings, writer: W, colours: bool) -> (impl Subscriber + Send + Sync, LogHandle)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
     let lines = match settings.format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).boxed(),
+        Format::Text => lines.boxed(),
+        Format::Json => lines.json().flatten_event(true).with_ansi(false).boxed(),
     };
     (tracing_subscriber::registry().with(filter).with(lines), LogHandle(handle))
 }
 
-fn targets(level: LogLevel) -> Targets {
+fn targets(level: Level) -> Targets {
     let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
     };
     Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OWN_TARGETS, level)
 }
@@ -93,7 +117,7 @@ mod tests {
     }
 
     /// What is written while `speak` runs.
-    fn written(settings: &LogSettings, speak: impl FnOnce(&LogHandle)) -> String {
+    fn written(settings: &Settings, speak: impl FnOnce(&LogHandle)) -> String {
         let page = Page::default();
         let writer = page.clone();
         let (subscriber, handle) = subscriber(settings, move || writer.clone(), false);
@@ -104,9 +128,9 @@ mod tests {
 
     #[test]
     fn level_can_change_while_it_runs() {
-        let text = written(&LogSettings::default(), |handle| {
+        let text = written(&Settings::default(), |handle| {
             tracing::debug!("before");
-            handle.set_level(LogLevel::Debug).unwrap();
+            handle.set_level(Level::Debug).unwrap();
             tracing::debug!("after");
         });
         assert!(!text.contains("before") && text.contains("after"), "{text}");
@@ -114,7 +138,7 @@ mod tests {
 
     #[test]
     fn libraries_are_heard_from_warn_on() {
-        let settings = LogSettings { level: LogLevel::Trace, ..LogSettings::default() };
+        let settings = Settings { level: Level::Trace, ..Settings::default() };
         let text = written(&settings, |_| {
             tracing::trace!("ours");
             tracing::info!(target: "hyper", "their info");
@@ -126,7 +150,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_json() {
-        let settings = LogSettings { format: LogFormat::Json, ..LogSettings::default() };
+        let settings = Settings { format: Format::Json, ..Settings::default() };
         let text = written(&settings, |_| tracing::info!(port = 9940, "listening"));
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The pipeline's books: settings handed to each room, and what kernel and rooms counted handed to health.
+//! The pipeline's books: what kernel and rooms counted, handed to health; and what a reload takes over.
 //!
 //! `seen = sent + lost` holds at each stage: `socket_seen` (calls and changes of followed sockets in the
 //! kernel) = `socket_sent` + lost at `ring`; `socket_sent` = `socket_taken` + what still waits in the ring.
@@ -7,16 +7,15 @@ use anyhow::Result;
 use inferscope_common::counter::Counter;
 use tracing::warn;
 
-use crate::config::{Config, Sources, WorkloadRule};
+use crate::config::{Config, Sources};
 use crate::health::{Health, ProbeState};
 use crate::lifecycle::logs::LogHandle;
 use crate::probe::Probe;
 use crate::probe::attach::Hook;
 use crate::probe::statistics::Sampling;
-use crate::request::{self, Connections};
-use crate::signal::latency;
+use crate::request::Connections;
+use crate::workload::Workloads;
 use crate::workload::labels::ModelLabels;
-use crate::workload::{Workloads, rules};
 
 /// Ticks between two samples of the programs' run times, of one tick each.
 const SAMPLE_EVERY: u64 = 60;
@@ -108,41 +107,6 @@ impl Account {
             skipped += program.recursion_misses;
         }
         health.set_lost("program", "recursion", skipped);
-    }
-}
-
-pub(super) fn latency_options(config: &Config) -> latency::Options {
-    latency::Options {
-        duration_thresholds: config.slo.latency_thresholds(),
-        ttft_thresholds: config.slo.ttft_thresholds(),
-        native_histograms: config.export.native_histograms,
-        opentelemetry: config.export.opentelemetry,
-    }
-}
-
-pub(super) fn request_settings(config: &Config) -> request::Settings {
-    request::Settings {
-        stalled_after: config.request.stalled_after,
-        connections_max: config.request.connections_max,
-    }
-}
-
-pub(super) fn workload_settings(config: &Config) -> rules::Settings {
-    rules::Settings {
-        rules: config.workload.iter().map(rule).collect(),
-        workloads_max: config.limits.workloads,
-        ..rules::Settings::default()
-    }
-}
-
-fn rule(rule: &WorkloadRule) -> rules::Rule {
-    rules::Rule {
-        name: rule.name.clone(),
-        command_regex: rule.command_regex.clone(),
-        port: rule.port,
-        cgroup: rule.cgroup.clone(),
-        unit: rule.unit.clone(),
-        kind: None,
     }
 }
 

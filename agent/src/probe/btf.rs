@@ -162,6 +162,26 @@ fn trailer(info: u32) -> Result<usize> {
     })
 }
 
+/// Type information with nothing in it but these tracepoints.
+#[cfg(test)]
+pub(crate) fn sample(tracepoints: &[&str]) -> Vec<u8> {
+    let (mut types, mut strings) = (Vec::new(), vec![0_u8]);
+    for name in tracepoints {
+        for word in [strings.len() as u32, KIND_TYPEDEF << 24, 0] {
+            types.extend(word.to_ne_bytes());
+        }
+        strings.extend(format!("btf_trace_{name}\0").bytes());
+    }
+    let mut bytes = MAGIC.to_ne_bytes().to_vec();
+    bytes.extend([1, 0]);
+    for word in [HEADER_BYTES, 0, types.len(), types.len(), strings.len()] {
+        bytes.extend((word as u32).to_ne_bytes());
+    }
+    bytes.extend(types);
+    bytes.extend(strings);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +197,14 @@ mod tests {
         cut[4] = 24;
         cut[12] = 200;
         assert!(KernelTypes::parse(cut).is_err());
+    }
+
+    #[test]
+    fn only_whole_names_of_tracepoints_are_found() {
+        let types = KernelTypes::parse(sample(&["sched_switch", "sk_data_ready"])).unwrap();
+        let found = ["sched_switch", "sk_data_ready", "sched", "switch", "sched_switch_x", ""]
+            .map(|name| types.has_tracepoint(name));
+        assert_eq!(found, [true, true, false, false, false, false]);
     }
 
     #[test]

@@ -96,7 +96,8 @@ fn refuse_blindness(hooks: &[Hook]) -> Result<()> {
         if let Some(reason) = &hook.absent {
             let Hook { plan, .. } = hook;
             bail!(
-                "cannot attach {} to {}, without which {}: {reason}",
+                "cannot attach {} to {}, without which {}: {reason}; `inferscope doctor` says what this kernel \
+                 lacks and what to do",
                 plan.program,
                 plan.hook,
                 plan.without
@@ -104,4 +105,23 @@ fn refuse_blindness(hooks: &[Hook]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::attach::PLANS;
+    use super::*;
+
+    #[test]
+    fn start_is_refused_without_a_required_hook_only() {
+        for plan in PLANS {
+            let absent = Some(format!("the kernel has no tracepoint {}", plan.hook));
+            let refusal = refuse_blindness(&[Hook { plan, absent }]).map_err(|error| error.to_string());
+            assert_eq!(refusal.is_err(), plan.required, "{}", plan.program);
+            if let Err(text) = refusal {
+                assert!(text.contains(plan.hook) && text.contains("`inferscope doctor` says"), "{text}");
+            }
+            assert!(refuse_blindness(&[Hook { plan, absent: None }]).is_ok(), "{}", plan.program);
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod json;
 mod key;
 mod outbound;
 pub mod record;
+mod settings;
 mod sse;
 mod tail;
 #[cfg(test)]
@@ -36,28 +37,12 @@ use connection::{Close, Connection, Next};
 pub use counts::Counts;
 use exchange::Outlet;
 use record::{Observation, OpenRequest};
+pub use settings::{CONNECTIONS_MAX, Settings};
 
-/// Connections followed at once unless the settings say otherwise: as many as the kernel follows.
-pub const CONNECTIONS_MAX: usize = 32_768;
 /// Requests under way at once, over all connections.
 pub const REQUESTS_MAX: usize = 16_384;
 /// Of the connections, this part is evicted at a time, so that looking for the oldest costs each little.
 const EVICTED_SHARE: usize = 16;
-
-/// What the operator may set.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// A request is stalled when no byte of it has passed for so long.
-    pub stalled_after: Duration,
-    /// Connections followed at once; the oldest idle ones make room.
-    pub connections_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { stalled_after: Duration::from_secs(10), connections_max: CONNECTIONS_MAX }
-    }
-}
 
 /// What the kernel should do with a socket from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

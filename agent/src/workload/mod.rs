@@ -8,7 +8,7 @@
 
 pub mod cgroup;
 #[cfg(test)]
-mod fake_proc;
+pub(crate) mod fake_proc;
 mod follow;
 pub mod labels;
 pub mod node;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use inferscope_common::process::{ProcessEvent, ProcessKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::labels::WorkloadLabels;
 use self::node::{Birth, Node};
@@ -45,7 +45,7 @@ const UNKNOWN_MAX: usize = 1024;
 const GENERATIONS_MAX: usize = 64;
 
 /// Which server program a workload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerKind {
     Vllm,

@@ -6,10 +6,9 @@
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use regex::{Regex, RegexBuilder};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::Place;
 use super::node::Node;
@@ -25,18 +24,14 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 /// The unit of Red Hat AI Inference Server.
 const RHAIIS_UNIT: &str = "rhaiis.service";
 
-/// Settings of this room.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Settings of this room: the configuration's list `workload`, and its part of `limits`.
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Rules before the built-in ones; the first that matches wins. A list of its own in the
-    /// configuration, `workload`, so not read with the rest of the section.
-    #[serde(skip)]
+    /// Rules before the built-in ones; the first that matches wins.
     pub rules: Vec<Rule>,
     /// Workloads followed at once.
     pub workloads_max: usize,
     /// A workload that has not run for so long is forgotten, and its series go.
-    #[serde(deserialize_with = "duration")]
     pub forget_after: Duration,
 }
 
@@ -50,26 +45,28 @@ impl Default for Settings {
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(text: D) -> Result<Duration, D::Error> {
-    humantime::parse_duration(&String::deserialize(text)?).map_err(D::Error::custom)
-}
-
 /// One rule. All fields that are given must match.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
     /// The workload's label; without it the label is made as for a built-in rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Found somewhere in the arguments, joined by single spaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub command_regex: Option<String>,
     /// The port on the command line, its program's default, or one it listens on.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Part of its cgroup path.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
     /// Its systemd unit, with or without `.service`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// Which program it is. A command that is known to be another does not match; one that is not known
     /// is taken for this.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<ServerKind>,
 }
 
@@ -138,12 +135,11 @@ impl Rules {
     /// # Errors
     /// A rule that matches every process, or an expression that cannot be compiled.
     pub fn new(rules: &[Rule]) -> Result<Self> {
-        ensure!(
-            rules.len() <= RULES_MAX,
-            "{} workload rules are given, at most {RULES_MAX} are taken",
-            rules.len()
-        );
-        let rules = rules.iter().enumerate().map(|(at, rule)| compile(rule).with_context(|| name(at, rule)));
+        ensure!(rules.len() <= RULES_MAX, "`workload` has {} rules, at most {RULES_MAX} fit", rules.len());
+        let rules = rules
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| compile(rule).with_context(|| format!("rule {} of `workload`", at + 1)));
         Ok(Self { rules: rules.collect::<Result<_>>()? })
     }
 
@@ -215,29 +211,30 @@ impl ServerKind {
     }
 }
 
-fn name(at: usize, rule: &Rule) -> String {
-    match &rule.name {
-        Some(name) => format!("workload rule {} ({name:?})", at + 1),
-        None => format!("workload rule {}", at + 1),
-    }
-}
-
 fn compile(rule: &Rule) -> Result<(Rule, Option<Regex>)> {
     let built_in = rule.kind.is_some_and(|kind| kind != ServerKind::OpenAi);
     ensure!(
         narrows(rule) || built_in,
-        "it matches every process: give at least one of command_regex, port, cgroup and unit"
+        "it would match every process: give `command_regex`, `port`, `cgroup` or `unit`"
     );
-    for text in [&rule.command_regex, &rule.cgroup, &rule.unit].into_iter().flatten() {
-        ensure!(!text.is_empty(), "an empty text matches every process: leave the field out");
+    for (key, text) in
+        [("command_regex", &rule.command_regex), ("cgroup", &rule.cgroup), ("unit", &rule.unit)]
+    {
+        ensure!(text.as_deref() != Some(""), "`workload.{key}` is empty: leave it out to match any");
     }
-    ensure!(rule.port != Some(0), "port 0 is no port");
+    ensure!(rule.port != Some(0), "`workload.port` is 0: leave it out to match any");
     if let Some(name) = &rule.name {
-        ensure!(labels::is_label(name), "the name {name:?} is no label: {}", labels::LABEL_RULE);
+        ensure!(labels::is_label(name), "`workload.name` is {name:?}, but a label is {}", labels::LABEL_RULE);
     }
-    let regex = rule.command_regex.as_deref();
-    let regex = regex.map(|text| RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build());
-    Ok((rule.clone(), regex.transpose().context("compile its command_regex")?))
+    Ok((rule.clone(), rule.command_regex.as_deref().map(expression).transpose()?))
+}
+
+fn expression(text: &str) -> Result<Regex> {
+    RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
+        // The crate's own message spans several lines; its last one says what is wrong.
+        let message = error.to_string();
+        anyhow!("`workload.command_regex`: {}", message.lines().last().unwrap_or_default())
+    })
 }
 
 /// The rule names something beside the kind.
@@ -404,13 +401,13 @@ mod tests {
     #[test]
     fn rules_that_cannot_be_meant_are_refused() {
         for (text, expected) in [
-            ("name = 'x'", "matches every process"),
-            ("kind = 'openai'", "matches every process"),
-            ("name = 'x'\ncgroup = ''", "empty text"),
-            ("name = 'x'\nport = 0", "port 0"),
-            ("name = 'a b'\nport = 1", "is no label"),
-            ("name = 'x'\ncommand_regex = '('", "compile its command_regex"),
-            ("name = 'x'\ncommand_regex = '(a{1000}){1000}'", "compile its command_regex"),
+            ("name = 'x'", "would match every process"),
+            ("kind = 'openai'", "would match every process"),
+            ("name = 'x'\ncgroup = ''", "`workload.cgroup` is empty"),
+            ("name = 'x'\nport = 0", "`workload.port` is 0"),
+            ("name = 'a b'\nport = 1", "but a label is"),
+            ("name = 'x'\ncommand_regex = '('", "`workload.command_regex`: error: unclosed group"),
+            ("name = 'x'\ncommand_regex = '(a{1000}){1000}'", "exceeds size limit"),
             ("name = 'x'\nports = 1", "unknown field"),
             ("port = 70000", "u16"),
             ("kind = 'nim'", "unknown variant"),
@@ -419,14 +416,6 @@ mod tests {
             assert!(error.contains(expected), "{text}: {error}");
         }
         assert!(Rules::new(&vec![Rule { port: Some(1), ..Rule::default() }; RULES_MAX + 1]).is_err());
-    }
-
-    #[test]
-    fn settings_have_defaults_and_refuse_unknown_keys() {
-        let settings: Settings = toml::from_str("forget_after = '2h'").unwrap();
-        assert_eq!((settings.workloads_max, settings.forget_after), (8, Duration::from_secs(7200)));
-        assert!(toml::from_str::<Settings>("forget_after = 'soon'").is_err());
-        assert!(toml::from_str::<Settings>("forget = '2h'").is_err());
     }
 
     #[test]

@@ -39,7 +39,8 @@ fn kernel(node: &Node) -> Finding {
     }
     let loss = Loss {
         costs: "the kernel programs do not load",
-        remedy: "run on Linux 5.10 or later (RHEL 9, Debian 11, Ubuntu 22.04)",
+        remedy: "run on Linux 6.3 or later (Debian 13, Ubuntu 24.04, RHEL 10): programs load from 5.10 on, but the \
+                 tracepoints of sockets came with 6.3",
         cause: Some(Cause::KernelTooOld),
     };
     Finding::lost("kernel", State::Missing, release, loss)
@@ -128,11 +129,12 @@ fn lockdown(node: &Node) -> Finding {
         None => Finding::ok(NAME, "none that is shown"),
         Some("confidentiality") => {
             let loss = Loss {
-                costs: "programs may not read kernel memory: hooks that need to are left out at start",
+                costs: "the programs that copy what sockets read and write are refused, so no request can be \
+                        measured, and `inferscope run` refuses to start",
                 remedy: "boot with lockdown=integrity, which forbids nothing that the agent needs",
                 cause: Some(Cause::Confidentiality),
             };
-            Finding::lost(NAME, State::Degraded, "confidentiality", loss)
+            Finding::lost(NAME, State::Missing, "confidentiality", loss)
         }
         Some(mode) => Finding::ok(NAME, mode),
     }

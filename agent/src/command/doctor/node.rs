@@ -1,14 +1,11 @@
 //! The files of a node that tell what it allows. The roots are parameters, so a folder is a node.
 
 use std::fs;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use super::btf::Names;
+use anyhow::Result;
 
-/// The largest kernel has some 12 MiB of it.
-const BTF_BYTES_MAX: u64 = 64 << 20;
+use crate::probe::btf::KernelTypes;
 
 /// A machine, as its files show it.
 #[derive(Clone, Debug)]
@@ -73,11 +70,8 @@ impl Node {
         }
     }
 
-    /// Names in the kernel's type information.
-    pub(super) fn btf(&self) -> Option<Names> {
-        let file = fs::File::open(self.sys.join("kernel/btf/vmlinux")).ok()?;
-        let mut bytes = Vec::with_capacity(file.metadata().map_or(0, |about| about.size() as usize));
-        file.take(BTF_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-        Names::read(&bytes)
+    /// The kernel's types, by the reader that a start uses.
+    pub(super) fn kernel_types(&self) -> Result<KernelTypes> {
+        KernelTypes::read(&self.sys.join("kernel/btf/vmlinux"))
     }
 }

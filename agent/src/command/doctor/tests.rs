@@ -7,25 +7,27 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::probe::btf;
+use crate::workload::fake_proc::FakeProc;
 
 const EVERY_CAPABILITY: u64 = 0x1ff_ffff_ffff;
 const TRACEPOINTS_OF_5_10: &[&str] = &[
-    "tcp_probe",
     "inet_sock_set_state",
     "tcp_destroy_sock",
     "sched_process_exec",
     "sched_process_fork",
     "sched_process_exit",
 ];
-const TRACEPOINTS_OF_6_12: &[&str] = &["sk_data_ready", "sock_send_length", "sock_recv_length"];
+const TRACEPOINTS_OF_6_3: &[&str] = &["sk_data_ready", "sock_send_length", "sock_recv_length"];
 
-/// A node to write into a folder; `Default` is a Debian 13 host seen by root.
+const TRACEPOINTS_OF_6_16: &[&str] = &["tcp_sendmsg_locked"];
+
+/// A node to write into a folder; `Default` is a host with a recent kernel, seen by root.
 struct Sample {
     release: &'static str,
     arch: &'static str,
     /// `None`: no BTF.
     tracepoints: Option<Vec<&'static str>>,
-    functions: Vec<&'static str>,
     lockdown: Option<&'static str>,
     kprobes: bool,
     capabilities: u64,
@@ -39,10 +41,9 @@ struct Sample {
 impl Default for Sample {
     fn default() -> Self {
         Self {
-            release: "6.12.43+deb13-amd64",
+            release: "6.18.44",
             arch: "x86_64",
-            tracepoints: Some([TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_12].concat()),
-            functions: vec!["tcp_sendmsg", "tcp_recvmsg"],
+            tracepoints: Some(all_tracepoints()),
             lockdown: Some("[none] integrity confidentiality"),
             kprobes: true,
             capabilities: EVERY_CAPABILITY,
@@ -53,6 +54,10 @@ impl Default for Sample {
             pressure: true,
         }
     }
+}
+
+fn all_tracepoints() -> Vec<&'static str> {
+    [TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_3, TRACEPOINTS_OF_6_16].concat()
 }
 
 impl Sample {
@@ -71,10 +76,7 @@ impl Sample {
             file(&proc.join("pressure/memory"), "some avg10=0.00\n");
         }
         if let Some(tracepoints) = &self.tracepoints {
-            let tracepoints = tracepoints.iter().map(|name| format!("btf_trace_{name}"));
-            let names: Vec<String> =
-                tracepoints.chain(self.functions.iter().map(|name| (*name).to_owned())).collect();
-            file(&sys.join("kernel/btf/vmlinux"), btf::sample(&names));
+            file(&sys.join("kernel/btf/vmlinux"), btf::sample(tracepoints));
         }
         if let Some(lockdown) = self.lockdown {
             file(&sys.join("kernel/security/lockdown"), lockdown);
@@ -107,15 +109,23 @@ fn check(sample: &Sample, exit_code: u8, expected: &[(&str, State)]) {
 }
 
 #[test]
-fn debian_13_host_has_all() {
+fn host_with_a_recent_kernel_has_all() {
     check(&Sample::default(), 0, &[]);
 }
 
 #[test]
-fn debian_11_and_12_fall_back_for_sockets_and_arrival() {
+fn debian_13_times_writes_by_their_return() {
+    let tracepoints = Some([TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_3].concat());
+    let sample = Sample { release: "6.12.43+deb13-amd64", tracepoints, ..Sample::default() };
+    check(&sample, 22, &[("time of writes", State::Missing)]);
+}
+
+#[test]
+fn debian_11_and_12_lack_the_socket_tracepoints() {
     for release in ["5.10.0-35-amd64", "6.1.0-40-amd64"] {
         let sample = Sample { release, tracepoints: Some(TRACEPOINTS_OF_5_10.to_vec()), ..Sample::default() };
-        check(&sample, 20, &[("socket bytes", State::Degraded), ("arrival of data", State::Degraded)]);
+        let lost = ["socket bytes", "arrival of data", "time of writes"].map(|name| (name, State::Missing));
+        check(&sample, 13, &lost);
     }
 }
 
@@ -144,25 +154,33 @@ fn old_kernel_is_refused() {
 }
 
 #[test]
-fn kernel_without_socket_hooks_measures_nothing() {
-    let sample = Sample {
-        tracepoints: Some(TRACEPOINTS_OF_5_10.to_vec()),
-        functions: Vec::new(),
-        ..Sample::default()
-    };
-    check(&sample, 13, &[("socket bytes", State::Missing), ("arrival of data", State::Degraded)]);
+fn one_socket_tracepoint_alone_measures_nothing() {
+    for lacking in ["sock_send_length", "sock_recv_length"] {
+        let tracepoints = Some(all_tracepoints().into_iter().filter(|name| *name != lacking).collect());
+        check(&Sample { tracepoints, ..Sample::default() }, 13, &[("socket bytes", State::Missing)]);
+    }
 }
 
 #[test]
 fn kernel_with_few_tracepoints_names_each_loss() {
-    let sample = Sample { tracepoints: Some(vec!["tcp_destroy_sock"]), ..Sample::default() };
+    let tracepoints = Some(vec!["sock_send_length", "sock_recv_length", "tcp_destroy_sock"]);
     let expected = [
-        ("socket bytes", State::Degraded),
         ("arrival of data", State::Missing),
+        ("time of writes", State::Missing),
         ("connection end", State::Degraded),
         ("process events", State::Missing),
     ];
-    check(&sample, 20, &expected);
+    check(&Sample { tracepoints, ..Sample::default() }, 21, &expected);
+}
+
+#[test]
+fn broken_type_information_is_none() {
+    let (_folder, node) = Sample::default().write();
+    file(&node.sys.join("kernel/btf/vmlinux"), "no types at all, but longer than a header");
+    let report = Report::of(&node);
+    assert_eq!(report.exit_code, 10);
+    let found = report.findings.iter().find(|finding| finding.name == "BTF").unwrap();
+    assert!(found.found.ends_with(": no BTF header"), "{}", found.found);
 }
 
 #[test]
@@ -177,8 +195,8 @@ fn capabilities_that_suffice() {
     let rows: &[(&[u32], u8)] = &[
         (&[39, 38, 19, 2], 0),
         (&[21, 19, 1], 0),
-        (&[39, 38], 22),
-        (&[39, 38, 19], 22),
+        (&[39, 38], 20),
+        (&[39, 38, 19], 20),
         (&[39, 19, 2], 11),
         (&[38, 19, 2], 11),
     ];
@@ -216,10 +234,10 @@ fn locked_memory_counts_before_5_11_only() {
 }
 
 #[test]
-fn confidentiality_and_arm64_are_stated_losses() {
+fn confidentiality_stops_it_and_arm64_is_a_stated_loss() {
     let lockdown = Some("none integrity [confidentiality]");
-    check(&Sample { lockdown, ..Sample::default() }, 21, &[("lockdown", State::Degraded)]);
-    check(&Sample { arch: "aarch64", ..Sample::default() }, 26, &[("processor", State::Degraded)]);
+    check(&Sample { lockdown, ..Sample::default() }, 16, &[("lockdown", State::Missing)]);
+    check(&Sample { arch: "aarch64", ..Sample::default() }, 25, &[("processor", State::Degraded)]);
     check(&Sample { lockdown: None, ..Sample::default() }, 0, &[]);
 }
 
@@ -237,6 +255,39 @@ fn running_agent_is_shown() {
     let report = Report::of(&node);
     let agent = report.findings.iter().find(|finding| finding.name == "agent").unwrap();
     assert_eq!(agent.found, "runs (tgid 4121)");
+}
+
+#[test]
+fn servers_are_listed_by_label_and_kind() {
+    let (_folder, node) = Sample::default().write();
+    let servers = |report: &Report| {
+        let line = report.findings.iter().find(|finding| finding.name == "servers").unwrap();
+        assert_eq!((line.state, report.exit_code), (State::Ok, 0));
+        line.found.clone()
+    };
+    let none = Report::of(&node);
+    assert_eq!(servers(&none), "none by the built-in rules; one that starts is followed");
+    assert!(none.servers.is_empty());
+
+    let proc = FakeProc::new();
+    proc.run_all(&[
+        (100, 1, "vllm serve m"),
+        (101, 100, "VLLM::EngineCore"),
+        (200, 1, "llama-server --port 9"),
+    ]);
+    let found = servers::find(&Node { proc: proc.roots().proc, ..node.clone() });
+    assert_eq!(servers::finding(&found).found, "llama_cpp-9 (llama_cpp), vllm-8000 (vllm)");
+    assert_eq!(found.servers[1], Server { label: "vllm-8000".to_owned(), kind: "vllm" });
+
+    for tgid in 300..308 {
+        proc.run_all(&[(tgid, 1, &format!("vllm serve m --port {tgid}"))]);
+    }
+    let found = servers::find(&Node { proc: proc.roots().proc, ..node.clone() });
+    let text = servers::finding(&found).found;
+    assert!(text.ends_with(", 2 more than `limits.workloads` has by default"), "{text}");
+
+    let gone = servers::find(&Node { proc: "/no/such/folder".into(), ..node });
+    assert_eq!(servers::finding(&gone).found, "unknown, /proc cannot be read");
 }
 
 #[test]
@@ -259,11 +310,12 @@ fn json_carries_the_same() {
     let mut out = Vec::new();
     run(&node, true, &mut out).unwrap();
     let page: serde_json::Value = serde_json::from_slice(&out).unwrap();
-    assert_eq!(page["exit_code"], 26);
+    assert_eq!(page["exit_code"], 25);
     let findings = page["findings"].as_array().unwrap();
     let processor = findings.iter().find(|finding| finding["name"] == "processor").unwrap();
-    assert_eq!((&processor["state"], &processor["exit_code"]), (&"degraded".into(), &26.into()));
+    assert_eq!((&processor["state"], &processor["exit_code"]), (&"degraded".into(), &25.into()));
     assert!(findings.iter().all(|finding| finding["found"].is_string()));
+    assert_eq!(page["servers"], serde_json::json!([]));
 }
 
 #[test]

@@ -186,7 +186,8 @@ impl Trace {
         self.sequence += 1;
         self.event.flags = 0;
         let bytes = SocketBytes { event, kind, head, tail };
-        self.follow = self.connections.on_event(&bytes, &self.workload, &mut self.models, &mut self.out);
+        self.follow =
+            self.connections.on_event(&bytes, Some(&self.workload), &mut self.models, &mut self.out);
     }
 
     fn offset(&mut self, kind: SocketKind) -> &mut u64 {

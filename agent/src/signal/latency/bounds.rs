@@ -3,7 +3,10 @@
 //! Inside, a distribution is an HDR histogram with at most 1 % relative error from 10 us to 1 h. On the
 //! page it is classic buckets, counted on the exact value, so that an objective's threshold reads exactly.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use anyhow::{Result, ensure};
 
 /// Smallest value with the promised precision, in nanoseconds.
 pub const LOWEST_NS: u64 = 10_000;
@@ -17,6 +20,9 @@ pub const UNIT_NS: u64 = LOWEST_NS / 100;
 
 /// Thresholds of objectives that become bounds of one histogram, at most.
 pub const THRESHOLDS_MAX: usize = 8;
+/// A threshold beyond what is told apart could never be read.
+const THRESHOLD: RangeInclusive<Duration> =
+    Duration::from_nanos(LOWEST_NS)..=Duration::from_nanos(HIGHEST_NS);
 
 /// `vllm_request_duration_seconds`. 80, 100 and 150 ms are the founding objective, warning and critical.
 pub const DURATION: &[f64] = &[
@@ -52,16 +58,27 @@ pub fn seconds(value: Duration) -> f64 {
     value.as_nanos() as f64 / 1e9
 }
 
-/// `base` with the thresholds of objectives among them, ascending; those that are no length of time
-/// within the range, or more than [`THRESHOLDS_MAX`], are left out.
+/// Whether `thresholds`, each with its key, can all become bounds of one histogram.
+///
+/// # Errors
+/// They are more than [`THRESHOLDS_MAX`], or one lies outside of what is told apart.
+pub fn check(thresholds: &[(&str, Duration)]) -> Result<()> {
+    for (key, value) in thresholds {
+        let (least, most) = (THRESHOLD.start(), THRESHOLD.end());
+        ensure!(THRESHOLD.contains(value), "`{key}` is {value:?}, outside {least:?} to {most:?}");
+    }
+    let (given, first) = (thresholds.len(), thresholds.first().map_or("", |(key, _)| key));
+    ensure!(
+        given <= THRESHOLDS_MAX,
+        "`{first}` and the like are {given} thresholds, a histogram takes {THRESHOLDS_MAX}"
+    );
+    Ok(())
+}
+
+/// `base` with the thresholds of objectives among them, ascending. What [`check`] refuses does not come here.
 #[must_use]
 pub fn with_thresholds(base: &[f64], thresholds: &[Duration]) -> Vec<f64> {
-    let added = thresholds
-        .iter()
-        .filter(|threshold| !threshold.is_zero() && threshold.as_nanos() <= u128::from(HIGHEST_NS))
-        .take(THRESHOLDS_MAX)
-        .map(|threshold| seconds(*threshold));
-    let mut bounds: Vec<f64> = base.iter().copied().chain(added).collect();
+    let mut bounds: Vec<f64> = base.iter().copied().chain(thresholds.iter().copied().map(seconds)).collect();
     bounds.sort_by(f64::total_cmp);
     bounds.dedup();
     bounds
@@ -90,11 +107,27 @@ mod tests {
 
     #[test]
     fn thresholds_become_bounds_once() {
-        let thresholds =
-            [Duration::from_millis(80), Duration::from_millis(1150), Duration::ZERO, Duration::MAX];
-        let bounds = with_thresholds(DURATION, &thresholds);
+        let bounds = with_thresholds(DURATION, &[Duration::from_millis(80), Duration::from_millis(1150)]);
         assert_eq!(bounds.len(), DURATION.len() + 1);
-        assert!(bounds.contains(&1.15));
+        assert!(bounds.is_sorted() && bounds.contains(&1.15));
+    }
+
+    #[test]
+    fn thresholds_that_cannot_be_bounds_are_refused() {
+        let refusal =
+            |thresholds: &[(&str, Duration)]| check(thresholds).err().map(|error| error.to_string());
+        let second = Duration::from_secs(1);
+        assert_eq!(refusal(&[]), None);
+        assert_eq!(refusal(&[("a", second); THRESHOLDS_MAX]), None);
+        assert_eq!(
+            refusal(&[("a", second); THRESHOLDS_MAX + 1]).as_deref(),
+            Some("`a` and the like are 9 thresholds, a histogram takes 8")
+        );
+        assert_eq!(
+            refusal(&[("a", second), ("b", Duration::ZERO)]).as_deref(),
+            Some("`b` is 0ns, outside 10µs to 3600s")
+        );
+        assert!(refusal(&[("a", Duration::MAX)]).is_some());
     }
 
     #[test]

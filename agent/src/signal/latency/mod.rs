@@ -32,7 +32,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use self::bounds::THRESHOLDS_MAX;
 use self::cold_start::ColdStart;
 use self::pair::Pair;
 use self::recent::OpenStreams;
@@ -66,15 +65,6 @@ struct WorkloadPart {
 impl LatencySignal {
     /// Registers its series; measures from `now` on.
     pub fn new(options: Options, registries: &mut Registries, now: BootTime) -> Self {
-        for thresholds in [&options.duration_thresholds, &options.ttft_thresholds] {
-            if thresholds.len() > THRESHOLDS_MAX {
-                tracing::warn!(
-                    given = thresholds.len(),
-                    kept = THRESHOLDS_MAX,
-                    "thresholds beyond the limit are no bounds"
-                );
-            }
-        }
         let store = Arc::new(Store::new(options));
         page::register(&store, registries);
         Self {

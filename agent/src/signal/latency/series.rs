@@ -32,7 +32,8 @@ pub struct WorkloadLabels {
 /// What the series are built with.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Thresholds of objectives on the request's duration: each is a bound of that histogram.
+    /// Thresholds of objectives on the request's duration, as [`bounds::check`] takes them: each is a bound of
+    /// that histogram.
     pub duration_thresholds: Vec<Duration>,
     /// Likewise on the time to first token.
     pub ttft_thresholds: Vec<Duration>,

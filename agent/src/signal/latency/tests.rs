@@ -92,7 +92,7 @@ impl Bench {
 }
 
 fn state(workload: &Arc<Workload>, listening: Option<BootTime>) -> WorkloadState {
-    WorkloadState { workload: workload.clone(), up: true, listening }
+    WorkloadState { workload: workload.clone(), up: true, listens: listening.is_some(), listening }
 }
 
 #[test]
