@@ -129,6 +129,8 @@ pub struct SocketState {
     /// When the call that is under way last took bytes to send, nanoseconds since boot; 0 when none is, or
     /// the kernel cannot tell.
     pub sending_ns: u64,
+    /// When the peer closed or reset before the first bytes decided the verdict, nanoseconds since boot; else 0.
+    pub peer_closed_ns: u64,
     /// Events numbered so far.
     pub sequence: u32,
     /// A [`Verdict`].
@@ -139,7 +141,7 @@ pub struct SocketState {
     pub padding: u32,
 }
 
-const _: () = assert!(size_of::<SocketState>() == 56 && align_of::<SocketState>() == 8);
+const _: () = assert!(size_of::<SocketState>() == 64 && align_of::<SocketState>() == 8);
 
 /// What a socket is taken for. Values of [`SocketState::verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

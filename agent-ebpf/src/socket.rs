@@ -145,7 +145,16 @@ unsafe fn send(scratch: *mut Scratch, socket: *mut SocketState, key: u64, call: 
     match call.kind {
         SocketKind::Read => unsafe { send_read(scratch, socket, call) },
         SocketKind::Write => unsafe { send_write(scratch, socket, call) },
-        _ => emit::socket_event(unsafe { &*event }),
+        // SAFETY: live map values.
+        _ => unsafe {
+            // A server that reads late learns late that its client has gone.
+            if matches!(call.kind, SocketKind::PeerClosed | SocketKind::Reset)
+                && (*socket).peer_closed_ns != 0
+            {
+                (*event).time_ns = (*socket).peer_closed_ns;
+            }
+            emit::socket_event(&*event);
+        },
     }
 }
 
@@ -263,8 +272,16 @@ fn change(sock: *const Sock, from: i32, to: i32) {
     }
     let Some(socket) = state::find(key) else { return };
     // SAFETY: a live value of the table.
-    if unsafe { (*socket).verdict } != Verdict::Inbound as u32 {
-        return;
+    unsafe {
+        if (*socket).verdict == Verdict::Open as u32 && (to == TCP_CLOSE_WAIT || to == TCP_CLOSE) {
+            // The first of a close and a reset.
+            if (*socket).peer_closed_ns == 0 {
+                (*socket).peer_closed_ns = bpf_ktime_get_boot_ns();
+            }
+        }
+        if (*socket).verdict != Verdict::Inbound as u32 {
+            return;
+        }
     }
     let kind = match to {
         TCP_CLOSE_WAIT => SocketKind::PeerClosed,

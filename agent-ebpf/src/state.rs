@@ -40,6 +40,7 @@ pub fn find_or_insert(key: u64) -> Option<*mut SocketState> {
         arrival_ns: 0,
         newest_arrival_ns: 0,
         sending_ns: 0,
+        peer_closed_ns: 0,
         sequence: 0,
         verdict: 0,
         strikes: 0,

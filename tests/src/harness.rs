@@ -31,6 +31,8 @@ const RECORDS_TIME_MAX: Duration = Duration::from_secs(10);
 /// The agent's list of newest records is read so often while load is made.
 const READ_EVERY: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(100);
+/// Finer: the time until the agent is ready is measured.
+const READY_POLL: Duration = Duration::from_millis(10);
 
 /// A child that does not outlive its test.
 #[derive(Debug)]
@@ -74,12 +76,19 @@ impl ServerProcess {
     ///
     /// Where it does not.
     pub fn start(binary: &Path, listen: &Endpoint, more: &[&str]) -> Result<Self> {
-        let mut child = Command::new(binary)
-            .args(["--listen", &listen.to_string()])
-            .args(more)
+        Self::start_command(Command::new(binary).args(["--listen", &listen.to_string()]).args(more))
+    }
+
+    /// Starts a command that says, like the demonstration server, where it listens.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not.
+    pub fn start_command(command: &mut Command) -> Result<Self> {
+        let mut child = command
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("run {}", binary.display()))?;
+            .with_context(|| format!("run {}", command.get_program().display()))?;
         let mut said = BufReader::new(child.stdout.take().context("server without standard output")?);
         let guard = Guard(child);
         let mut line = String::new();
@@ -167,7 +176,7 @@ impl AgentProcess {
             if http_get(&Endpoint::Tcp(self.listen), "/readyz").is_ok() {
                 return Ok(());
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(READY_POLL);
         }
         bail!("the agent is not ready after {} s: {}", READY_TIME_MAX.as_secs(), self.read_log()?);
     }

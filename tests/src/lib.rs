@@ -2,9 +2,10 @@
 //! passed on the wire with what the agent measured.
 //!
 //! In: scripts, seeds, packet captures, the agent's API. Out: logs of what happened, a table of
-//! errors. Uses the agent only for its clock and its binary, never for its parsing: a judge may not
-//! share the mistakes of the judged.
+//! errors; and a bench of what the agent costs. Uses the agent only for its clock, its binary and the
+//! kernel's statistics of programs, never for its parsing: a judge may not share the mistakes of the judged.
 
+pub mod bench;
 pub mod client;
 pub mod fake_server;
 pub mod harness;

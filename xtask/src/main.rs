@@ -5,6 +5,7 @@
 //! No verb is needed to use a built agent.
 
 mod agent;
+mod bench;
 mod build;
 mod child;
 mod golden;
@@ -38,6 +39,8 @@ enum Verb {
     Run(run::Options),
     /// Format, lints and every test this machine allows: what CI runs
     Test(test::Options),
+    /// Measure what the agent costs, in the kernel and beside it, and how right it is; needs root rights
+    Bench(bench::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
     /// Render the golden files anew
@@ -61,6 +64,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Build(options) => build::run(place, &options),
         Verb::Run(options) => run::run(place, &options),
         Verb::Test(options) => test::run(place, &options),
+        Verb::Bench(options) => bench::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
         Verb::Golden => golden::run(place),
     }

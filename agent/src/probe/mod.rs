@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "map values are plain old data, which only an unsafe impl can say")]
 
 pub mod attach;
+pub mod baseline;
 pub mod btf;
 pub mod offsets;
 pub mod ring;

@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use aya::programs::Program;
+use aya::programs::{Program, ProgramFd, loaded_programs};
 use aya::sys::{Stats, enable_stats};
 use tracing::debug;
 
@@ -51,14 +51,29 @@ pub(super) fn read(name: &str, program: &Program) -> Option<ProgramRuns> {
         program: name.to_owned(),
         runs: info.run_count(),
         run_time: info.run_time(),
-        recursion_misses: recursion_misses(program).unwrap_or(0),
+        recursion_misses: program.fd().ok().and_then(recursion_misses).unwrap_or(0),
         verified_instructions: info.verified_instruction_count(),
     })
 }
 
+/// Every program that is loaded on this node, whoever loaded it; the kernel keeps 15 characters of a
+/// name. Needs CAP_SYS_ADMIN.
+#[must_use]
+pub fn loaded() -> Vec<ProgramRuns> {
+    // Programs of others come and go meanwhile: one that is gone again is none.
+    let present = loaded_programs().filter_map(Result::ok);
+    let runs = present.map(|info| ProgramRuns {
+        program: String::from_utf8_lossy(info.name()).into_owned(),
+        runs: info.run_count(),
+        run_time: info.run_time(),
+        recursion_misses: info.fd().ok().as_ref().and_then(recursion_misses).unwrap_or(0),
+        verified_instructions: info.verified_instruction_count(),
+    });
+    runs.collect()
+}
+
 /// The map library does not show this number; the file descriptor's own page does.
-fn recursion_misses(program: &Program) -> Option<u64> {
-    let fd = program.fd().ok()?;
+fn recursion_misses(fd: &ProgramFd) -> Option<u64> {
     let page = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
     let line = page.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
     line.trim().parse().ok()

@@ -23,6 +23,8 @@ const CONFIDENCE_ERROR_MAX: f64 = 1e-6;
 pub struct Bounds {
     pub absolute: Duration,
     pub relative: f64,
+    /// The kernel tells when a server closes: not of a Unix socket, where the agent sees that it has.
+    pub closes_seen: bool,
 }
 
 impl Bounds {
@@ -33,7 +35,7 @@ impl Bounds {
             Source::Wire => Duration::from_millis(1),
             Source::Client | Source::Server => Duration::from_millis(2),
         };
-        Self { absolute, relative: 0.01 }
+        Self { absolute, relative: 0.01, closes_seen: source == Source::Wire }
     }
 
     fn allowed(&self, truth_seconds: f64) -> f64 {
@@ -217,7 +219,9 @@ impl<'a> Matcher<'a> {
         // Nor can it tell that a client has gone before the server notices.
         let ended = since(exchange.ended_ns)..=since(exchange.noticed_ns.unwrap_or(exchange.ended_ns));
         let nearest = record.duration_seconds.clamp(*ended.start(), (*ended.end()).max(*ended.start()));
-        self.time(id, "duration", nearest, record.duration_seconds);
+        if self.bounds.closes_seen || exchange.outcome != Outcome::ServerReset {
+            self.time(id, "duration", nearest, record.duration_seconds);
+        }
         let aborted = exchange.outcome == Outcome::ClientAbort;
         match (exchange.deltas_ns.first(), record.ttft_seconds) {
             (Some(first), Some(measured)) => self.time(id, "ttft", since(*first), measured),

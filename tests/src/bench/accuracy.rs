@@ -1,0 +1,31 @@
+//! How right the agent is: every scenario of the demonstration server against the packets on the wire.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::client::Options;
+use crate::fake_server::SCENARIOS;
+use crate::harness::{ServerProcess, load_and_compare};
+use crate::oracle::Comparison;
+
+use super::scene::Scene;
+
+const REQUESTS: usize = 400;
+const CONCURRENCY: usize = 8;
+
+pub(super) fn compare(scene: &Scene, demo_server: &Path, folder: &Path) -> Result<Comparison> {
+    let server = ServerProcess::start(demo_server, &"127.0.0.1:0".parse()?, &[])?;
+    let options = Options {
+        requests: REQUESTS,
+        concurrency: CONCURRENCY,
+        mix: "all".parse()?,
+        scenarios: SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        models: vec!["small".to_owned(), "large/model-7b".to_owned()],
+        ..Options::new(server.endpoint.clone())
+    };
+    let runtime = tokio::runtime::Runtime::new().context("start threads")?;
+    let comparison = runtime.block_on(load_and_compare(scene.agent.listen, &options, folder))?;
+    server.stop()?;
+    Ok(comparison)
+}

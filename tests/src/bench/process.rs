@@ -1,0 +1,89 @@
+//! What a process costs, as the kernel accounts it.
+//!
+//! In: its number. Out: processor time, memory, and the kernel memory behind its descriptors.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+/// Processor time of all its threads so far, user and system, to the nanosecond: `stat` counts in ticks,
+/// of which an idle agent takes a few.
+pub(super) fn cpu_time(tgid: u32) -> Result<Duration> {
+    let mut ns = 0;
+    for entry in fs::read_dir(format!("/proc/{tgid}/task")).context("list threads")? {
+        let text = fs::read_to_string(entry?.path().join("schedstat")).context("read a thread's time")?;
+        ns += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(ns))
+}
+
+/// A line of `status`, in bytes.
+pub(super) fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{tgid}/status")).context("read a process's memory")?;
+    let value = text.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(':'));
+    let kib: u64 = value
+        .and_then(|value| value.trim().strip_suffix(" kB"))
+        .with_context(|| format!("process {tgid} has no {line}"))?
+        .parse()?;
+    Ok(kib * 1024)
+}
+
+/// Kernel memory of the maps and of the programs that a process holds, in bytes.
+pub(super) fn kernel_bytes(tgid: u32) -> Result<(u64, u64)> {
+    kernel_bytes_of(Path::new(&format!("/proc/{tgid}/fdinfo")))
+}
+
+fn kernel_bytes_of(folder: &Path) -> Result<(u64, u64)> {
+    // Several descriptors may be of one map.
+    let (mut maps, mut programs) = (BTreeMap::new(), BTreeMap::new());
+    for entry in fs::read_dir(folder).context("list descriptors")? {
+        // A descriptor may be closed meanwhile.
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let number = |name: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+        };
+        let Some(bytes) = number("memlock:") else { continue };
+        if let Some(id) = number("map_id:") {
+            maps.insert(id, bytes);
+        } else if let Some(id) = number("prog_id:") {
+            programs.insert(id, bytes);
+        }
+    }
+    Ok((maps.values().sum(), programs.values().sum()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_takes_time_and_memory() {
+        let own = std::process::id();
+        let before = cpu_time(own).unwrap();
+        let mut spun = 0_u64;
+        while spun < 50_000_000 {
+            spun = std::hint::black_box(spun + 1);
+        }
+        assert!(cpu_time(own).unwrap() > before);
+        assert!(memory_bytes(own, "VmRSS").unwrap() > 100_000);
+        assert!(memory_bytes(own, "VmNothing").is_err());
+    }
+
+    #[test]
+    fn a_map_with_two_descriptors_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for (fd, text) in [
+            ("3", "pos:\t0\nmap_type:\t2\nmemlock:\t4096\nmap_id:\t7\n"),
+            ("4", "pos:\t0\nmap_type:\t2\nmemlock:\t4096\nmap_id:\t7\n"),
+            ("5", "prog_type:\t26\nmemlock:\t8192\nprog_id:\t7\n"),
+            ("6", "link_type:\ttracing\nprog_id:\t7\n"),
+            ("7", "pos:\t0\nflags:\t02\n"),
+        ] {
+            fs::write(folder.path().join(fd), text).unwrap();
+        }
+        assert_eq!(kernel_bytes_of(folder.path()).unwrap(), (4096, 8192));
+    }
+}

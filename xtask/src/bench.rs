@@ -1,0 +1,39 @@
+//! `bench`: what the agent costs and how right it is, each figure beside its budget; nothing is asserted.
+//!
+//! In: this node, with root rights and without another agent. Out: the figures as text, and as JSON in
+//! `BUILD/bench.json`. Takes three minutes; what else runs on the machine meanwhile is in the figures.
+
+use crate::build::{self, Profile};
+use crate::place::Place;
+use crate::setup::{self, Scope};
+use crate::shell;
+use anyhow::Result;
+use clap::Args;
+use std::process::{Command, ExitCode};
+
+#[derive(Args)]
+pub struct Options {
+    /// Everything is built: what this runs as root through sudo
+    #[arg(long, hide = true)]
+    built: bool,
+}
+
+pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
+    shell::expect_root_or_sudo()?;
+    if !options.built {
+        setup::ensure(place, Scope::BuildAndTests)?;
+        build::agent(place, Profile::Release)?;
+        build::test_programs(place, Profile::Release)?;
+    }
+    if !shell::is_root() {
+        return Err(shell::again_as_root(&[]));
+    }
+    let program = |name: &str| place.binary(Profile::Release.folder(), name);
+    let json = place.build.join("bench.json");
+    let mut bench = Command::new(program("inferscope-bench"));
+    bench.arg("run").arg("--agent").arg(program("inferscope"));
+    bench.arg("--demo-server").arg(program("inferscope-demo-server")).arg("--json").arg(&json);
+    shell::shown(&mut bench)?;
+    println!("bench: the same as JSON: {}", json.display());
+    Ok(ExitCode::SUCCESS)
+}
