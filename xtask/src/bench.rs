@@ -22,8 +22,7 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     shell::expect_root_or_sudo()?;
     if !options.built {
         setup::ensure(place, Scope::BuildAndTests)?;
-        build::agent(place, Profile::Release)?;
-        build::test_programs(place, Profile::Release)?;
+        build::agent_and_test_programs(place, Profile::Release)?;
     }
     if !shell::is_root() {
         return Err(shell::again_as_root(&[]));
