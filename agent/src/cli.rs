@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::command::doctor::{Cause, Node};
 use crate::command::{check, doctor};
 use crate::config::{Config, Sources};
+use crate::lifecycle;
 use crate::lifecycle::lock::{NODE_FILE, NodeLock};
 use crate::lifecycle::logs::{self, LogHandle};
 
@@ -215,6 +216,7 @@ fn execute(
 
 fn start(config: Config, sources: Sources) -> Result<Start> {
     let log = logs::start(&config.log)?;
+    lifecycle::refuse_core_files()?;
     if cfg!(not(target_arch = "x86_64")) {
         tracing::warn!(arch = std::env::consts::ARCH, "the agent is untested on this processor");
     }

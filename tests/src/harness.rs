@@ -36,11 +36,11 @@ const READY_POLL: Duration = Duration::from_millis(10);
 
 /// A child that does not outlive its test.
 #[derive(Debug)]
-struct Guard(Child);
+pub(crate) struct Guard(pub(crate) Child);
 
 impl Guard {
     /// Asks it to end, and waits.
-    fn end(&mut self) -> Result<(ExitStatus, Duration)> {
+    pub(crate) fn end(&mut self) -> Result<(ExitStatus, Duration)> {
         let asked = Instant::now();
         kill_process(Pid::from_child(&self.0), Signal::TERM).context("ask a process to end")?;
         while asked.elapsed() < END_TIME_MAX {
@@ -129,6 +129,7 @@ pub struct AgentOptions {
 pub struct AgentProcess {
     guard: Guard,
     pub listen: SocketAddr,
+    config: PathBuf,
     log: PathBuf,
 }
 
@@ -139,32 +140,65 @@ impl AgentProcess {
     ///
     /// Where it ends or does not become ready; the text has its log.
     pub fn start(options: &AgentOptions) -> Result<Self> {
-        let listen = free_address()?;
-        let config = options.folder.join("inferscope.toml");
         let (name, regex) = &options.workload;
-        let text = format!(
-            "workload = [{{ name = \"{name}\", command_regex = '{regex}' }}]\n\n[export]\nlisten = \"{listen}\"\n"
-        );
-        std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
-        let log = options.folder.join("agent.log");
-        let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let mut command = Command::new(&options.binary);
-        // What is meant for the tests would be refused as a setting.
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"INFERSCOPE_") {
-                command.env_remove(name);
-            }
-        }
-        let child = command
-            .args(["run", "--config"])
+        let settings = format!("workload = [{{ name = \"{name}\", command_regex = '{regex}' }}]\n");
+        Self::start_with(&options.binary, &options.folder, &settings)
+    }
+
+    /// Starts it with these settings and an address of its own, and waits until it is ready. Its log follows
+    /// that of an earlier one in the same folder.
+    ///
+    /// # Errors
+    ///
+    /// Where it ends or does not become ready; the text has its log.
+    pub fn start_with(binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
+        let listen = free_address()?;
+        let (config, log) = (folder.join("inferscope.toml"), folder.join("agent.log"));
+        std::fs::write(&config, settings).with_context(|| format!("write {}", config.display()))?;
+        let file = File::options().create(true).append(true).open(&log);
+        let file = file.with_context(|| format!("open {}", log.display()))?;
+        let child = agent_command(binary)
+            .arg("run")
+            .arg("--config")
             .arg(&config)
+            .args(["--listen", &listen.to_string()])
+            .current_dir(folder)
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
-            .with_context(|| format!("run {}", options.binary.display()))?;
-        let mut agent = Self { guard: Guard(child), listen, log };
+            .with_context(|| format!("run {}", binary.display()))?;
+        let mut agent = Self { guard: Guard(child), listen, config, log };
         agent.wait_until_ready()?;
         Ok(agent)
+    }
+
+    /// Changes its settings and asks it to read them.
+    ///
+    /// # Errors
+    ///
+    /// Where they cannot be written or it is gone.
+    pub fn reload(&self, settings: &str) -> Result<()> {
+        std::fs::write(&self.config, settings).with_context(|| format!("write {}", self.config.display()))?;
+        self.signal(Signal::HUP)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// Where it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.guard.0), signal).context("signal the agent")
+    }
+
+    /// Sends it a signal that ends it, as a crash does; how it ended.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end.
+    pub fn crash(mut self, signal: Signal) -> Result<ExitStatus> {
+        self.signal(signal)?;
+        self.guard.0.wait().context("wait for the agent")
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -229,8 +263,25 @@ impl AgentProcess {
     }
 }
 
-/// A port that nobody has now.
-fn free_address() -> Result<SocketAddr> {
+/// The agent's binary, to be run without the variables that are meant for the tests: they would be refused as
+/// settings.
+#[must_use]
+pub fn agent_command(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"INFERSCOPE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A port of loopback that nobody has now.
+///
+/// # Errors
+///
+/// Where there is none.
+pub fn free_address() -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     Ok(listener.local_addr()?)
 }

@@ -11,7 +11,9 @@ pub mod fake_server;
 pub mod harness;
 pub mod oracle;
 pub mod page;
+pub mod prometheus;
 pub mod socket;
+pub mod stage;
 pub mod transcript;
 pub mod wire;
 

@@ -13,6 +13,8 @@ use tracing::debug;
 /// One program's runs, cumulative since it was loaded.
 #[derive(Clone, Debug)]
 pub struct ProgramRuns {
+    /// The kernel's number of the program, which it gives once.
+    pub id: u32,
     pub program: String,
     /// Runs while statistics were on.
     pub runs: u64,
@@ -48,6 +50,7 @@ impl Sampling {
 pub(super) fn read(name: &str, program: &Program) -> Option<ProgramRuns> {
     let info = program.info().ok()?;
     Some(ProgramRuns {
+        id: info.id(),
         program: name.to_owned(),
         runs: info.run_count(),
         run_time: info.run_time(),
@@ -63,6 +66,7 @@ pub fn loaded() -> Vec<ProgramRuns> {
     // Programs of others come and go meanwhile: one that is gone again is none.
     let present = loaded_programs().filter_map(Result::ok);
     let runs = present.map(|info| ProgramRuns {
+        id: info.id(),
         program: String::from_utf8_lossy(info.name()).into_owned(),
         runs: info.run_count(),
         run_time: info.run_time(),

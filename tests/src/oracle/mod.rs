@@ -11,5 +11,5 @@ mod table;
 mod truth;
 
 pub use compare::{Bounds, Comparison, CountRow, Mismatch, QuantityRow, compare};
-pub use record::{AgentRecord, Gaps, fetch_records, http_get, newest_record};
+pub use record::{AgentRecord, Gaps, fetch_records, http_get, http_get_as, newest_record};
 pub use truth::{Line, Source, Truth};

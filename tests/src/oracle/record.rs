@@ -106,8 +106,18 @@ fn parse_page(body: &[u8]) -> Result<Page> {
 ///
 /// Where it is not.
 pub fn http_get(server: &Endpoint, path: &str) -> Result<Vec<u8>> {
+    http_get_as(server, path, "*/*")
+}
+
+/// The same, of a page that is served in several formats.
+///
+/// # Errors
+///
+/// Where it is not.
+pub fn http_get_as(server: &Endpoint, path: &str, accept: &str) -> Result<Vec<u8>> {
     let context = || format!("get {path} from {server}");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
     let bytes = ask(server, &request).with_context(context)?;
     let Some(head) = response_head(&bytes).with_context(context)? else { bail!("{}: no answer", context()) };
     if head.status != 200 {
