@@ -275,6 +275,7 @@ impl Pipeline {
         }
         self.health.set_workloads(&states);
         self.account.publish(&self.health, &self.probe, &self.connections, &self.models);
+        self.probe.flush_log();
         self.health.tick(now);
         debug!(took = ?begun.elapsed(), "tick");
     }
