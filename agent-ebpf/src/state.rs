@@ -25,7 +25,7 @@ pub fn key(sock: *const Sock) -> u64 {
 
 #[inline(always)]
 pub fn find(key: u64) -> Option<*mut SocketState> {
-    SOCKETS.get_ptr_mut(&key)
+    SOCKETS.get_ptr_mut(key)
 }
 
 /// The state of a socket, made where there is none; `None`, and counted, where the table takes none.
@@ -46,7 +46,7 @@ pub fn find_or_insert(key: u64) -> Option<*mut SocketState> {
         strikes: 0,
         padding: 0,
     };
-    let _ = SOCKETS.insert(&key, &fresh, 0);
+    let _ = SOCKETS.insert(key, fresh, 0);
     let state = find(key);
     if state.is_none() {
         emit::count(Counter::SocketTableFull);
@@ -56,7 +56,7 @@ pub fn find_or_insert(key: u64) -> Option<*mut SocketState> {
 
 #[inline(always)]
 pub fn forget(key: u64) {
-    let _ = SOCKETS.remove(&key);
+    let _ = SOCKETS.remove(key);
 }
 
 /// Begins the next event of a socket: its number, time and kind.
