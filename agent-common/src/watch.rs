@@ -9,6 +9,8 @@ pub const FILTER_BITS: u32 = 1 << 15;
 /// Words of the FILTER: 4 KiB, which the kernel keeps among its large pages. The whole bitmap lies on
 /// small ones, which a virtual machine looks up anew at almost every call, for 60 to 90 ns.
 pub const FILTER_WORDS: u32 = FILTER_BITS / 64;
+/// Unix sockets on which watched processes were seen to serve: their listeners, at most.
+pub const UNIX_LISTENERS_MAX: u32 = 256;
 /// Words of the PORTS bitmap: 8 KiB for all TCP ports.
 pub const PORTS_WORDS: u32 = 65_536 / 64;
 

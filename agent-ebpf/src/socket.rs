@@ -94,6 +94,9 @@ fn call(sock: *const Sock, result: i32, write: bool) {
     if undecided {
         return emit::count(Counter::SocketUndecided);
     }
+    if verdict == Verdict::Open as u32 && family == FAMILY_UNIX as u16 {
+        watch::serve_unix(offsets::unix_address(sock));
+    }
     let call = Call { kind, family: family as u8, id, moved, buffer };
     // SAFETY: as above.
     unsafe { send(scratch, socket, key, &call) };
@@ -221,8 +224,8 @@ pub fn socket_arrive(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Runs in whatever thread was interrupted, so it filters by the socket: a served port, or a Unix
-/// socket that a watched process has used before.
+/// Runs in whatever thread was interrupted, so it filters by the socket: a served port, a Unix socket
+/// that a watched process has used before, or one accepted where such a process has served before.
 #[inline(always)]
 fn arrive(sock: *const Sock) {
     let family = offsets::sock_family(sock);
@@ -231,11 +234,16 @@ fn arrive(sock: *const Sock) {
         if !watch::is_served(offsets::sock_port(sock)) || offsets::sock_state(sock) as i32 == TCP_LISTEN {
             return;
         }
-    } else if family != FAMILY_UNIX as u16 || offsets::sock_cookie_known(sock) == 0 {
+    }
+    if !tcp && family != FAMILY_UNIX as u16 {
+        return;
+    }
+    let fresh = offsets::sock_cookie_known(sock) == 0;
+    if !tcp && fresh && !watch::is_served_unix(offsets::unix_address(sock)) {
         return;
     }
     let key = state::key(sock);
-    let socket = if tcp { state::find_or_insert(key) } else { state::find(key) };
+    let socket = if tcp || fresh { state::find_or_insert(key) } else { state::find(key) };
     let Some(socket) = socket else { return };
     // SAFETY: a live value of the table.
     let socket = unsafe { &mut *socket };

@@ -3,8 +3,10 @@
 //! Cost: one array look-up of an unwatched process, two of a watched one.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::Array;
-use inferscope_common::watch::{FILTER_WORDS, PORTS_WORDS, WATCHED_WORDS, bit, filter_bit};
+use aya_ebpf::maps::{Array, LruHashMap};
+use inferscope_common::watch::{
+    FILTER_WORDS, PORTS_WORDS, UNIX_LISTENERS_MAX, WATCHED_WORDS, bit, filter_bit,
+};
 
 /// One bit a process; the agent sets and clears, a fork of a watched process sets.
 #[map]
@@ -17,6 +19,11 @@ static FILTER: Array<u64> = Array::with_max_entries(FILTER_WORDS, 0);
 /// One bit a TCP port on which a watched process listens.
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(PORTS_WORDS, 0);
+
+/// Addresses of Unix sockets on which a watched process has served: an accepted socket shares its
+/// listener's. A new connection there may bring its first request before the process looks at it.
+#[map]
+static UNIX_SERVED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(UNIX_LISTENERS_MAX, 0);
 
 #[inline(always)]
 fn is_set(bitmap: &Array<u64>, (word, mask): (u32, u64)) -> bool {
@@ -58,4 +65,17 @@ pub fn is_served(port: u16) -> bool {
 #[inline(always)]
 pub fn serve(port: u16) {
     set(&PORTS, bit(port as u32));
+}
+
+#[inline(always)]
+pub fn is_served_unix(address: u64) -> bool {
+    address != 0 && UNIX_SERVED.get_ptr(address).is_some()
+}
+
+#[inline(always)]
+pub fn serve_unix(address: u64) {
+    if address != 0 {
+        // A full table forgets the listener that was quiet longest.
+        let _ = UNIX_SERVED.insert(address, 1, 0);
+    }
 }

@@ -252,6 +252,8 @@ impl Pipeline {
 
     fn tick(&mut self) {
         let begun = Instant::now();
+        // A tick that comes late must not judge by what has not been taken yet.
+        self.drain();
         let now = BootTime::now();
         self.connections.on_tick(now, &mut self.models, &mut self.observations);
         self.close_unix(now);
@@ -286,7 +288,11 @@ impl Pipeline {
             return;
         }
         match self.probe.open_sockets() {
-            Ok(open) => self.connections.close_unix(&open, now, &mut self.models, &mut self.observations),
+            Ok(open) => {
+                // What a socket did before it went may still wait in the ring.
+                self.drain();
+                self.connections.close_unix(&open, now, &mut self.models, &mut self.observations);
+            }
             Err(error) => self.account.note(Err(error)),
         }
     }

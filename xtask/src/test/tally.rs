@@ -132,9 +132,7 @@ mod tests {
                       echo 'scrape::real: no prometheus here' >>$XTASK_SKIP_LOG; echo 'test scrape::real ... ok'; \
                       echo 'test result: ok. 3 passed; 0 failed; 0 ignored'";
         let mut runner = Command::new("sh");
-        counted
-            .add_run("kernel tests", runner.args(["-c", script]).env("XTASK_SKIP_LOG", &log))
-            .unwrap();
+        counted.add_run("kernel tests", runner.args(["-c", script]).env("XTASK_SKIP_LOG", &log)).unwrap();
         assert_eq!(counted.sum(), "1 passed, 0 failed, 2 skipped");
         assert_eq!(counted.skips, ["kernel::attach: needs root rights", "scrape::real: no prometheus here"]);
         fs::remove_file(log).unwrap();
