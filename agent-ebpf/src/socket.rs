@@ -204,9 +204,9 @@ pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
 /// thread's place, before the call returns.
 #[inline(always)]
 fn sending(sock: *const Sock) {
-    // Most sockets have no cookie, and those in the table are of watched processes: the filter does.
+    // Most sockets have no cookie, and to see that is cheaper than to ask who writes.
     let key = offsets::sock_cookie_known(sock);
-    if key == 0 || !watch::may_be_watched((bpf_get_current_pid_tgid() >> 32) as u32) {
+    if key == 0 || !watch::is_watched((bpf_get_current_pid_tgid() >> 32) as u32) {
         return;
     }
     let Some(socket) = state::find(key) else { return };
