@@ -172,11 +172,12 @@ impl Pipeline {
             self.connections.set_stalled_after(config.request.stalled_after);
             self.workloads.reload(config.workloads())
         });
+        // Before it is told: what the new rules find is followed then.
+        self.scan();
         match applied {
             Ok(()) => info!("configuration read again"),
             Err(error) => warn!("the configuration stays as it was: {error:#}"),
         }
-        self.scan();
     }
 
     /// Takes what waits in both rings: first who is there, then what they did.

@@ -68,7 +68,29 @@ impl Stage {
     ///
     /// As [`ServerProcess::start`].
     pub fn start_server(&self, more: &[&str]) -> Result<ServerProcess> {
-        ServerProcess::start(&self.server, &"127.0.0.1:0".parse()?, more)
+        self.start_server_at(&"127.0.0.1:0".parse()?, more)
+    }
+
+    /// Starts a server.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerProcess::start`].
+    pub fn start_server_at(&self, listen: &Endpoint, more: &[&str]) -> Result<ServerProcess> {
+        let log = self.path().join("served.jsonl").display().to_string();
+        ServerProcess::start(&self.server, listen, &[&["--log", &log], more].concat())
+    }
+
+    /// Matches the command lines of this stage's servers, and none of another's.
+    #[must_use]
+    pub fn servers_regex(&self) -> String {
+        format!("demo-server .*{}/served", self.path().display())
+    }
+
+    /// A rule that makes this stage's servers one workload, `demo`.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        format!("workload = [{{ name = \"demo\", command_regex = \"{}\" }}]\n", self.servers_regex())
     }
 
     /// Where programs lie that only tests need: `XTASK_TOOLS`, else in the build folder.

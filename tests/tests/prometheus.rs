@@ -55,10 +55,7 @@ struct Scene {
 impl Scene {
     fn start(stage: Stage, native_histograms: bool) -> Self {
         let server = stage.start_server(&["--script", STEADY_SCRIPT]).unwrap();
-        let settings = format!(
-            "workload = [{{ name = \"demo\", command_regex = \"inferscope-demo-server\" }}]\n\
-             [export]\nnative_histograms = {native_histograms}\n"
-        );
+        let settings = format!("{}[export]\nnative_histograms = {native_histograms}\n", stage.rule());
         let agent = stage.start_agent(&settings).unwrap();
         Self { stage, server, agent }
     }
