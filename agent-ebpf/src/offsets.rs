@@ -4,6 +4,7 @@
 //! load at a wrong offset is refused by the verifier, which knows the type: it cannot read garbage.
 
 use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::bpf_skc_to_unix_sock;
 
 /// `task_struct.pid`: the thread.
 #[unsafe(no_mangle)]
@@ -30,6 +31,10 @@ static SOCK_ERR: Global<u32> = Global::new(0);
 /// `socket.sk`: the sock of a socket.
 #[unsafe(no_mangle)]
 static SOCKET_SK: Global<u32> = Global::new(0);
+
+/// `unix_sock.addr`: the address of a Unix socket, which an accepted one shares with its listener.
+#[unsafe(no_mangle)]
+static UNIX_ADDR: Global<u32> = Global::new(0);
 
 /// Opaque kernel types: only their addresses pass through here.
 pub enum Task {}
@@ -78,6 +83,17 @@ pub fn sock_error(sock: *const Sock) -> i32 {
 #[inline(always)]
 pub fn socket_sock(socket: *const u8) -> *const Sock {
     unsafe { load(socket, SOCKET_SK.load()) }
+}
+
+/// Where the kernel keeps the address of a Unix socket; 0 for one without, as a client's is.
+#[inline(always)]
+pub fn unix_address(sock: *const Sock) -> u64 {
+    // SAFETY: a socket by the kernel's own type; the helper checks that it is a Unix one.
+    let unix = unsafe { bpf_skc_to_unix_sock(sock.cast_mut().cast()) };
+    if unix.is_null() {
+        return 0;
+    }
+    unsafe { load(unix.cast_const().cast(), UNIX_ADDR.load()) }
 }
 
 /// The socket's cookie as it stands: 0 for a socket that no program here has looked at yet.

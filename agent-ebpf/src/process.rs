@@ -4,12 +4,14 @@
 //! Hook: process_fork tp_btf/sched_process_fork
 //! Hook: process_exit tp_btf/sched_process_exit
 //! Kernel: 5.10.
-//! Limits: an exec of any process on the node is an event, since any may become a server; forks and
+//! Limits: lines for the agent's log come from process_exit alone, which is rare and not missed where a kernel
+//! does not take it. An exec of any process on the node is an event, since any may become a server; forks and
 //! exits only of watched ones.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use inferscope_common::process::{ProcessEvent, ProcessKind};
 
 use crate::offsets::{self, Task};
@@ -50,6 +52,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let tgid = offsets::task_tgid(task);
     if watch::is_watched(tgid) && offsets::task_tid(task) == tgid {
         emit(ProcessKind::Exit, tgid, 0);
+        debug!(&ctx, "the first thread of process {} ended", tgid);
     }
     0
 }

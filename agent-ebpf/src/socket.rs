@@ -94,6 +94,9 @@ fn call(sock: *const Sock, result: i32, write: bool) {
     if undecided {
         return emit::count(Counter::SocketUndecided);
     }
+    if verdict == Verdict::Open as u32 && family == FAMILY_UNIX as u16 {
+        watch::serve_unix(offsets::unix_address(sock));
+    }
     let call = Call { kind, family: family as u8, id, moved, buffer };
     // SAFETY: as above.
     unsafe { send(scratch, socket, key, &call) };
@@ -182,10 +185,6 @@ unsafe fn send_write(scratch: *mut Scratch, socket: *mut SocketState, call: &Cal
     unsafe {
         (*event).offset = (*socket).written_bytes;
         (*socket).written_bytes += call.moved as u64;
-        if (*socket).sending_ns != 0 {
-            (*event).time_ns = (*socket).sending_ns;
-            (*socket).sending_ns = 0;
-        }
     }
     let copied = capture::copy(scratch, call.buffer, call.moved, WRITE_TAIL_BYTES_MAX as u32);
     if copied.offered > call.moved as u64 {
@@ -205,11 +204,9 @@ pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
 /// thread's place, before the call returns.
 #[inline(always)]
 fn sending(sock: *const Sock) {
-    if !watch::is_watched((bpf_get_current_pid_tgid() >> 32) as u32) {
-        return;
-    }
+    // Most sockets have no cookie, and to see that is cheaper than to ask who writes.
     let key = offsets::sock_cookie_known(sock);
-    if key == 0 {
+    if key == 0 || !watch::is_watched((bpf_get_current_pid_tgid() >> 32) as u32) {
         return;
     }
     let Some(socket) = state::find(key) else { return };
@@ -227,8 +224,8 @@ pub fn socket_arrive(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Runs in whatever thread was interrupted, so it filters by the socket: a served port, or a Unix
-/// socket that a watched process has used before.
+/// Runs in whatever thread was interrupted, so it filters by the socket: a served port, a Unix socket
+/// that a watched process has used before, or one accepted where such a process has served before.
 #[inline(always)]
 fn arrive(sock: *const Sock) {
     let family = offsets::sock_family(sock);
@@ -237,11 +234,16 @@ fn arrive(sock: *const Sock) {
         if !watch::is_served(offsets::sock_port(sock)) || offsets::sock_state(sock) as i32 == TCP_LISTEN {
             return;
         }
-    } else if family != FAMILY_UNIX as u16 || offsets::sock_cookie_known(sock) == 0 {
+    }
+    if !tcp && family != FAMILY_UNIX as u16 {
+        return;
+    }
+    let fresh = offsets::sock_cookie_known(sock) == 0;
+    if !tcp && fresh && !watch::is_served_unix(offsets::unix_address(sock)) {
         return;
     }
     let key = state::key(sock);
-    let socket = if tcp { state::find_or_insert(key) } else { state::find(key) };
+    let socket = if tcp || fresh { state::find_or_insert(key) } else { state::find(key) };
     let Some(socket) = socket else { return };
     // SAFETY: a live value of the table.
     let socket = unsafe { &mut *socket };

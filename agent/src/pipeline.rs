@@ -38,7 +38,8 @@ const DRAIN_EVENTS: usize = 4096;
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Pace of the look at the whole of `/proc`, for what the process events did not tell.
 const SCAN_EVERY: Duration = Duration::from_secs(10);
-/// Threads of the HTTP server. The pipeline has the main thread for itself.
+/// Threads of the HTTP server. The pipeline has the main thread for itself, and a runtime of its own: in a
+/// shared one a thread of the server keeps the time, and each look at the rings wakes that one, too.
 const SERVER_THREADS: usize = 2;
 
 /// Runs the agent until it is told to stop.
@@ -46,26 +47,32 @@ const SERVER_THREADS: usize = 2;
 /// # Errors
 /// Something it needs at its start is missing.
 pub fn run(start: Start) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
         .build()
         .context("start the threads of the server")?;
-    let result = runtime.block_on(measure(start));
-    runtime.shutdown_timeout(STOP_WITHIN / 2);
+    let own = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the pipeline's clock")?;
+    let result = own.block_on(measure(start, server.handle()));
+    server.shutdown_timeout(STOP_WITHIN / 2);
     result
 }
 
-async fn measure(start: Start) -> Result<()> {
+async fn measure(start: Start, server: &tokio::runtime::Handle) -> Result<()> {
     let lifecycle = Lifecycle::listen()?;
     let Start { config, sources, log, lock: _lock } = start;
     let address = config.export.listen;
-    let listener = TcpListener::bind(address)
+    let listener = server
+        .spawn(TcpListener::bind(address))
         .await
+        .context("the server's task")?
         .with_context(|| format!("listen on {address} (export.listen); another program may have it"))?;
     let (pipeline, shared) = Pipeline::new(&config)?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(export::serve(listener, shared, async {
+    let server = server.spawn(export::serve(listener, shared, async {
         // A sender that is gone is a pipeline that has ended: the same.
         let _ended = stopped.await;
     }));
@@ -246,6 +253,8 @@ impl Pipeline {
 
     fn tick(&mut self) {
         let begun = Instant::now();
+        // A tick that comes late must not judge by what has not been taken yet.
+        self.drain();
         let now = BootTime::now();
         self.connections.on_tick(now, &mut self.models, &mut self.observations);
         self.close_unix(now);
@@ -269,6 +278,7 @@ impl Pipeline {
         }
         self.health.set_workloads(&states);
         self.account.publish(&self.health, &self.probe, &self.connections, &self.models);
+        self.probe.flush_log();
         self.health.tick(now);
         debug!(took = ?begun.elapsed(), "tick");
     }
@@ -279,7 +289,11 @@ impl Pipeline {
             return;
         }
         match self.probe.open_sockets() {
-            Ok(open) => self.connections.close_unix(&open, now, &mut self.models, &mut self.observations),
+            Ok(open) => {
+                // What a socket did before it went may still wait in the ring.
+                self.drain();
+                self.connections.close_unix(&open, now, &mut self.models, &mut self.observations);
+            }
             Err(error) => self.account.note(Err(error)),
         }
     }

@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Stage {
     pub folder: TempDir,
-    /// The agent's binary: built beside the server, or named by `INFERSCOPE_AGENT`.
+    /// The agent's binary: built beside the server, or named by `XTASK_AGENT`.
     pub agent: PathBuf,
     pub server: PathBuf,
     _one_agent: MutexGuard<'static, ()>,
@@ -45,7 +45,7 @@ impl Stage {
         }
         let server = PathBuf::from(server);
         let built = || server.with_file_name("inferscope");
-        let agent = std::env::var_os("INFERSCOPE_AGENT").map_or_else(built, PathBuf::from);
+        let agent = std::env::var_os("XTASK_AGENT").map_or_else(built, PathBuf::from);
         if !agent.exists() {
             skip(&format!("the agent is not built: {}", agent.display()));
             return Ok(None);
@@ -93,11 +93,11 @@ impl Stage {
         format!("workload = [{{ name = \"demo\", command_regex = \"{}\" }}]\n", self.servers_regex())
     }
 
-    /// Where programs lie that only tests need: `INFERSCOPE_TOOLS`, else in the build folder.
+    /// Where programs lie that only tests need: `XTASK_TOOLS`, else in the build folder.
     #[must_use]
     pub fn tool(&self, path: &str) -> Option<PathBuf> {
         let built = || self.server.ancestors().nth(2).map(|build| build.join("tools"));
-        let tools = std::env::var_os("INFERSCOPE_TOOLS").map(PathBuf::from).or_else(built)?;
+        let tools = std::env::var_os("XTASK_TOOLS").map(PathBuf::from).or_else(built)?;
         let tool = tools.join(path);
         if !tool.is_file() {
             skip(&format!("the test tool {path} is not unpacked in {}", tools.display()));

@@ -1,6 +1,6 @@
 //! The whole path: a scripted server, load, and the agent, which must have measured what passed.
 //!
-//! Needs root, tcpdump, and the agent's binary: built beside this one, or named by `INFERSCOPE_AGENT`.
+//! Needs root, tcpdump, and the agent's binary: built beside this one, or named by `XTASK_AGENT`.
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
@@ -25,7 +25,7 @@ fn agent_binary(folder: &Path) -> Result<PathBuf, String> {
     }
     // Both are built into the same folder.
     let built = || Path::new(SERVER).with_file_name("inferscope");
-    let binary = std::env::var_os("INFERSCOPE_AGENT").map_or_else(built, PathBuf::from);
+    let binary = std::env::var_os("XTASK_AGENT").map_or_else(built, PathBuf::from);
     if !binary.exists() {
         return Err(format!("the agent is not built: {}", binary.display()));
     }

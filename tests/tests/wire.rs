@@ -97,7 +97,13 @@ async fn wire_client_and_server_tell_the_same() {
         for exchange in wire {
             let same = |other: &&Exchange| other.request_id == exchange.request_id;
             let seen = client.iter().find(same).expect("the client saw it too");
-            assert_eq!((exchange.outcome, &exchange.model), (seen.outcome, &seen.model), "{exchange:?}");
+            assert_eq!(exchange.model, seen.model, "{exchange:?}");
+            // A client that leaves while the last bytes come to it has not seen what the wire has.
+            if seen.outcome == Outcome::ClientAbort {
+                assert!(matches!(exchange.outcome, Outcome::ClientAbort | Outcome::Ok), "{exchange:?}");
+                continue;
+            }
+            assert_eq!(exchange.outcome, seen.outcome, "{exchange:?}");
             let Some(served) = served.iter().find(|one| one.request_id == exchange.request_id) else {
                 continue;
             };

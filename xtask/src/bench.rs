@@ -27,11 +27,10 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     if !shell::is_root() {
         return Err(shell::again_as_root(&[]));
     }
-    let program = |name: &str| place.binary(Profile::Release.folder(), name);
     let json = place.build.join("bench.json");
-    let mut bench = Command::new(program("inferscope-bench"));
-    bench.arg("run").arg("--agent").arg(program("inferscope"));
-    bench.arg("--demo-server").arg(program("inferscope-demo-server")).arg("--json").arg(&json);
+    let mut bench = Command::new(place.binary(Profile::Release.folder(), "inferscope-bench"));
+    bench.arg("run").arg("--programs").arg(place.build.join(Profile::Release.folder()));
+    bench.arg("--json").arg(&json);
     shell::shown(&mut bench)?;
     println!("bench: the same as JSON: {}", json.display());
     Ok(ExitCode::SUCCESS)

@@ -33,11 +33,16 @@ pub const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// The kernel programs, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/inferscope-ebpf"));
 
+/// Reads the lines that the programs log.
+type KernelLog = aya_log::EbpfLogger<&'static dyn log::Log>;
+
 /// The loaded programs and their rings and tables.
 pub struct Probe {
     pub rings: Rings,
     pub tables: Tables,
     hooks: Vec<Hook>,
+    /// Lines that the programs wrote for the log.
+    log: Option<KernelLog>,
     ebpf: Ebpf,
 }
 
@@ -62,7 +67,16 @@ impl Probe {
         let hooks = attach::attach_all(&mut ebpf, &types, &btf);
         refuse_blindness(&hooks)?;
         let (rings, tables) = (Rings::new(&mut ebpf)?, Tables::new(&mut ebpf)?);
-        Ok(Self { rings, tables, hooks, ebpf })
+        // Without it the lines of the kernel programs are missing from the log, and nothing else.
+        let log = KernelLog::init(&mut ebpf).ok();
+        Ok(Self { rings, tables, hooks, log, ebpf })
+    }
+
+    /// Passes on what the programs wrote for the log.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// Every program, its hook, and whether it is attached.

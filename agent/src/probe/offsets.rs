@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::btf::KernelTypes;
 
 /// Global of the kernel programs, struct, member.
-const MEMBERS: [(&str, &str, &str); 8] = [
+const MEMBERS: [(&str, &str, &str); 9] = [
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_TGID", "task_struct", "tgid"),
     ("SOCK_FAMILY", "sock", "__sk_common.skc_family"),
@@ -16,6 +16,7 @@ const MEMBERS: [(&str, &str, &str); 8] = [
     ("SOCK_COOKIE", "sock", "__sk_common.skc_cookie"),
     ("SOCK_ERR", "sock", "sk_err"),
     ("SOCKET_SK", "socket", "sk"),
+    ("UNIX_ADDR", "unix_sock", "addr"),
 ];
 
 /// Name of a global and the byte offset it takes.

@@ -5,7 +5,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use inferscope_common::counter::Counter;
 use inferscope_common::socket::{SocketState, Verdict};
-use inferscope_common::watch::{TGID_COUNT, bit};
+use inferscope_common::watch::{TGID_COUNT, bit, filter_bit, namesakes};
 
 /// [`SocketState`] as the map library wants it.
 #[repr(transparent)]
@@ -18,6 +18,7 @@ unsafe impl aya::Pod for StateValue {}
 /// Every table that the agent reads or writes.
 pub struct Tables {
     watched: Array<MapData, u64>,
+    filter: Array<MapData, u64>,
     ports: Array<MapData, u64>,
     sockets: HashMap<MapData, u64, StateValue>,
     counters: PerCpuArray<MapData, u64>,
@@ -31,6 +32,7 @@ impl Tables {
     pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self {
             watched: Array::try_from(take(ebpf, "WATCHED")?)?,
+            filter: Array::try_from(take(ebpf, "FILTER")?)?,
             ports: Array::try_from(take(ebpf, "PORTS")?)?,
             sockets: HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             counters: PerCpuArray::try_from(take(ebpf, "COUNTERS")?)?,
@@ -45,7 +47,21 @@ impl Tables {
         if tgid >= TGID_COUNT {
             anyhow::bail!("process {tgid} is beyond what a kernel can give");
         }
-        set_bit(&mut self.watched, tgid, on).with_context(|| format!("watch process {tgid}"))
+        self.try_set_watched(tgid, on).with_context(|| format!("watch process {tgid}"))
+    }
+
+    fn try_set_watched(&mut self, tgid: u32, on: bool) -> Result<()> {
+        if on {
+            set_bit(&mut self.filter, filter_bit(tgid), true)?;
+            return set_bit(&mut self.watched, bit(tgid), true);
+        }
+        set_bit(&mut self.watched, bit(tgid), false)?;
+        for namesake in namesakes(tgid) {
+            if is_set(&self.watched, bit(namesake))? {
+                return Ok(());
+            }
+        }
+        set_bit(&mut self.filter, filter_bit(tgid), false)
     }
 
     /// Notes a TCP port as one on which a watched process listens, or no longer.
@@ -53,7 +69,7 @@ impl Tables {
     /// # Errors
     /// The kernel refuses to change the table.
     pub fn set_served(&mut self, port: u16, on: bool) -> Result<()> {
-        set_bit(&mut self.ports, port.into(), on).with_context(|| format!("note port {port}"))
+        set_bit(&mut self.ports, bit(port.into()), on).with_context(|| format!("note port {port}"))
     }
 
     /// Has the kernel leave a socket alone from now on.
@@ -75,8 +91,11 @@ impl Tables {
     }
 }
 
-fn set_bit(bitmap: &mut Array<MapData, u64>, index: u32, on: bool) -> Result<()> {
-    let (word, mask) = bit(index);
+fn is_set(bitmap: &Array<MapData, u64>, (word, mask): (u32, u64)) -> Result<bool> {
+    Ok(bitmap.get(&word, 0)? & mask != 0)
+}
+
+fn set_bit(bitmap: &mut Array<MapData, u64>, (word, mask): (u32, u64), on: bool) -> Result<()> {
     let bits = bitmap.get(&word, 0)?;
     let changed = if on { bits | mask } else { bits & !mask };
     if changed != bits {

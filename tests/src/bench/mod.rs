@@ -21,21 +21,22 @@ pub use server::serve;
 
 use scene::Scene;
 
-/// Measures everything; what goes on is said on standard error.
+/// Measures everything, with the programs in this folder; what goes on is said on standard error.
 ///
 /// # Errors
 ///
 /// Where this user is not root, another agent runs, or a part cannot be started.
-pub fn measure(agent: &Path, demo_server: &Path) -> Result<Report> {
+pub fn measure(programs: &Path) -> Result<Report> {
     if !rustix::process::geteuid().is_root() {
         bail!("kernel programs need root");
     }
+    let (agent, demo_server) = (programs.join("inferscope"), programs.join("inferscope-demo-server"));
     let folder = tempfile::tempdir().context("make a folder for logs")?;
     let mut report = Report::default();
     say("an empty program");
     let empty_ns = kernel::empty_ns()?;
     report.empty_ns = empty_ns;
-    let scene = Scene::start(agent, folder.path())?;
+    let scene = Scene::start(&agent, folder.path())?;
     report.figures.extend(load::start_figures(&scene)?);
     say("an idle agent");
     report.figures.extend(load::idle_figures(&scene)?);
@@ -44,9 +45,9 @@ pub fn measure(agent: &Path, demo_server: &Path) -> Result<Report> {
     report.programs = kernel::programs(empty_ns);
     report.figures.push(kernel::exec_figure(empty_ns)?);
     say("an agent under load");
-    report.figures.extend(load::loaded_figures(&scene, demo_server)?);
+    report.figures.extend(load::loaded_figures(&scene, &demo_server)?);
     say("accuracy");
-    report.accuracy = Some(accuracy::compare(&scene, demo_server, folder.path())?);
+    report.accuracy = Some(accuracy::compare(&scene, &demo_server, folder.path())?);
     report.figures.extend(load::memory_figures(&scene)?);
     report.figures.push(scene.lost_figure()?);
     scene.stop()?;

@@ -15,8 +15,9 @@ use crate::socket::Endpoint;
 
 use super::report::Figure;
 
-/// Matches this program as a server, and the demonstration server.
-const RULE: (&str, &str) = ("bench", "inferscope-(bench serve|demo-server)");
+/// Matches this program as a server, and the demonstration server; not this program as the bench, which is
+/// the unwatched process.
+const RULE: (&str, &str) = ("bench", "inferscope-(bench serve|demo-server --listen)");
 const FOUND_TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 /// The agent's own counters are at most this old, and a little.

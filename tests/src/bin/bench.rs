@@ -18,12 +18,9 @@ struct Arguments {
 enum Command {
     /// Measure, and print the figures.
     Run {
-        /// The agent's binary.
+        /// The folder of the agent's binary and of the demonstration server's.
         #[arg(long)]
-        agent: PathBuf,
-        /// The demonstration server's binary.
-        #[arg(long)]
-        demo_server: PathBuf,
+        programs: PathBuf,
         /// Write the figures as JSON to this file.
         #[arg(long)]
         json: Option<PathBuf>,
@@ -35,8 +32,8 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Serve => bench::serve(),
-        Command::Run { agent, demo_server, json } => {
-            let report = bench::measure(&agent, &demo_server)?;
+        Command::Run { programs, json } => {
+            let report = bench::measure(&programs)?;
             print!("{report}");
             let Some(path) = json else { return Ok(()) };
             let text = serde_json::to_vec_pretty(&report).context("write figures as JSON")?;

@@ -15,7 +15,7 @@ use crate::transcript::{BodyReader, response_head};
 const PAGE: usize = 1000;
 /// Calls at most.
 const PAGES_MAX: usize = 10_000;
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// One request as the agent measured it. What the agent does not say is the default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

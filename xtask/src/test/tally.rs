@@ -17,7 +17,7 @@ pub struct Tally {
     /// `test-name: reason`
     pub skips: Vec<String>,
     /// Where tests write why they were skipped.
-    skip_log: PathBuf,
+    pub skip_log: PathBuf,
     skip_lines_read: usize,
 }
 
@@ -43,8 +43,7 @@ impl Tally {
     /// When it cannot start or be read; failed tests are no error.
     pub fn add_run(&mut self, name: &str, command: &mut Command) -> Result<()> {
         let failed_before = self.failed;
-        command.env("INFERSCOPE_SKIP_LOG", &self.skip_log).stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("start {name}"))?;
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {name}"))?;
         let output = child.stdout.take().context("read the test runner")?;
         for line in BufReader::new(output).lines() {
             let line = line.context("read the test runner")?;
@@ -128,11 +127,12 @@ mod tests {
     fn a_skipped_test_is_counted_as_skipped_under_its_name() {
         let log = std::env::temp_dir().join(format!("xtask-skips-{}", std::process::id()));
         let mut counted = Tally::new(log.clone()).unwrap();
-        let script = "echo 'main: needs root rights' >>$INFERSCOPE_SKIP_LOG; echo 'test kernel::attach ... ok'; \
+        let script = "echo 'main: needs root rights' >>$XTASK_SKIP_LOG; echo 'test kernel::attach ... ok'; \
                       echo 'test kernel::load ... ok'; \
-                      echo 'scrape::real: no prometheus here' >>$INFERSCOPE_SKIP_LOG; echo 'test scrape::real ... ok'; \
+                      echo 'scrape::real: no prometheus here' >>$XTASK_SKIP_LOG; echo 'test scrape::real ... ok'; \
                       echo 'test result: ok. 3 passed; 0 failed; 0 ignored'";
-        counted.add_run("kernel tests", Command::new("sh").args(["-c", script])).unwrap();
+        let mut runner = Command::new("sh");
+        counted.add_run("kernel tests", runner.args(["-c", script]).env("XTASK_SKIP_LOG", &log)).unwrap();
         assert_eq!(counted.sum(), "1 passed, 0 failed, 2 skipped");
         assert_eq!(counted.skips, ["kernel::attach: needs root rights", "scrape::real: no prometheus here"]);
         fs::remove_file(log).unwrap();
