@@ -85,8 +85,8 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Server(Server),
-    /// It is one if it listens on this port.
-    IfListening(u16, Server),
+    /// It is the first of these that listens on its port. Never empty, at most one for each rule.
+    IfListening(Vec<(u16, Server)>),
     No,
 }
 
@@ -169,19 +169,18 @@ impl Rules {
                 && rule.unit.as_deref().is_none_or(|unit| fits_unit(unit, candidate.place()))
                 && rule.cgroup.as_deref().is_none_or(|part| candidate.place().path.contains(part))
         };
-        let mut waiting = None;
+        let mut waiting = Vec::new();
         for (rule, _) in self.rules.iter().filter(|(rule, regex)| fits(rule, regex.as_ref())) {
             match ask_port(rule, command.as_ref(), &candidate.arguments) {
                 Port::Fits => return Verdict::Server(server(rule, command, &candidate.arguments)),
-                Port::Unknown(port) if waiting.is_none() => {
-                    waiting = Some(Verdict::IfListening(port, server(rule, None, &candidate.arguments)));
-                }
-                Port::Unknown(_) | Port::Differs => {}
+                Port::Unknown(port) => waiting.push((port, server(rule, None, &candidate.arguments))),
+                Port::Differs => {}
             }
         }
         match command {
             Some(command) => Verdict::Server(server(&Rule::default(), Some(command), &candidate.arguments)),
-            None => waiting.unwrap_or(Verdict::No),
+            None if waiting.is_empty() => Verdict::No,
+            None => Verdict::IfListening(waiting),
         }
     }
 }
@@ -331,7 +330,10 @@ mod tests {
                 let port = server.port.map_or("-".into(), |port| port.to_string());
                 format!("{} {} {port}", server.name.unwrap_or("-".into()), server.kind.label())
             }
-            Verdict::IfListening(port, server) => format!("if {port} {}", server.kind.label()),
+            Verdict::IfListening(ways) => {
+                let ways = ways.iter().map(|(port, server)| format!("if {port} {}", server.kind.label()));
+                ways.collect::<Vec<_>>().join(", ")
+            }
             Verdict::No => "no".into(),
         }
     }

@@ -98,10 +98,12 @@ impl Workloads {
             let waits = matches!(verdict, Verdict::IfListening(..));
             let server = match verdict {
                 Verdict::Server(server) => Some(server),
-                Verdict::IfListening(port, server) => {
-                    let listens = tables.of(&self.node, tgid).has_port(port)
-                        && tables.listeners(&self.node, tgid).ports.contains(&port);
-                    listens.then_some(server)
+                Verdict::IfListening(ways) => {
+                    let listens = |port| {
+                        tables.of(&self.node, tgid).has_port(port)
+                            && tables.listeners(&self.node, tgid).ports.contains(&port)
+                    };
+                    first_listening(ways, listens)
                 }
                 Verdict::No => None,
             };
@@ -194,6 +196,10 @@ impl Workloads {
             self.forget(&label);
         }
     }
+}
+
+fn first_listening(ways: Vec<(u16, Server)>, mut listens: impl FnMut(u16) -> bool) -> Option<Server> {
+    ways.into_iter().find(|&(port, _)| listens(port)).map(|(_, server)| server)
 }
 
 /// The parents of a process, as far as this scan looked at them.

@@ -84,6 +84,19 @@ fn a_rule_by_port_waits_until_it_listens() {
 }
 
 #[test]
+fn each_of_several_rules_by_port_finds_its_server() {
+    let proc = FakeProc::new();
+    proc.run_all(&[(100, 1, "python app.py"), (200, 1, "python app.py")]);
+    proc.listen(100, 9102);
+    proc.listen(200, 9101);
+    let rules = vec![rule("port = 9101"), rule("port = 9102")];
+    let mut workloads = proc.workloads_with(Settings { rules, ..Settings::default() });
+    workloads.scan(at(1));
+    assert_eq!(label_of(&mut workloads, 100).as_deref(), Some("openai-9102"));
+    assert_eq!(label_of(&mut workloads, 200).as_deref(), Some("openai-9101"));
+}
+
+#[test]
 fn several_servers_of_one_unit_are_told_apart_by_port() {
     let proc = FakeProc::new();
     for (tgid, port) in [(103, 8000), (102, 8001), (101, 8002)] {
