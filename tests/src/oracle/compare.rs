@@ -23,7 +23,8 @@ const CONFIDENCE_ERROR_MAX: f64 = 1e-6;
 pub struct Bounds {
     pub absolute: Duration,
     pub relative: f64,
-    /// The kernel tells when a server closes: not of a Unix socket, where the agent sees that it has.
+    /// The kernel tells when an end closes. Not of a Unix socket: there a client has gone when the server
+    /// notices, and a server when the agent sees that it has.
     pub closes_seen: bool,
 }
 
@@ -219,7 +220,12 @@ impl<'a> Matcher<'a> {
         // Nor can it tell that a client has gone before the server notices.
         let ended = since(exchange.ended_ns)..=since(exchange.noticed_ns.unwrap_or(exchange.ended_ns));
         let nearest = record.duration_seconds.clamp(*ended.start(), (*ended.end()).max(*ended.start()));
-        if self.bounds.closes_seen || exchange.outcome != Outcome::ServerReset {
+        let unseen_close = match exchange.outcome {
+            Outcome::ServerReset => true,
+            Outcome::ClientAbort => exchange.noticed_ns.is_none(),
+            _ => false,
+        };
+        if self.bounds.closes_seen || !unseen_close {
             self.time(id, "duration", nearest, record.duration_seconds);
         }
         let aborted = exchange.outcome == Outcome::ClientAbort;
