@@ -30,6 +30,11 @@ const END_TIME_MAX: Duration = Duration::from_secs(10);
 const RECORDS_TIME_MAX: Duration = Duration::from_secs(10);
 /// The agent's list of newest records is read so often while load is made.
 const READ_EVERY: Duration = Duration::from_millis(500);
+/// What the agent says where another one runs.
+const NODE_BUSY: &str = "another inferscope";
+/// Another test run's agent is waited for so long; an agent that stays is the caller's to stop.
+const NODE_BUSY_MAX: Duration = Duration::from_secs(120);
+const NODE_BUSY_POLL: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(100);
 /// Finer: the time until the agent is ready is measured.
 const READY_POLL: Duration = Duration::from_millis(10);
@@ -152,6 +157,18 @@ impl AgentProcess {
     ///
     /// Where it ends or does not become ready; the text has its log.
     pub fn start_with(binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
+        let began = Instant::now();
+        loop {
+            match Self::try_start(binary, folder, settings) {
+                Err(error) if began.elapsed() < NODE_BUSY_MAX && format!("{error:#}").contains(NODE_BUSY) => {
+                    std::thread::sleep(NODE_BUSY_POLL);
+                }
+                started => return started,
+            }
+        }
+    }
+
+    fn try_start(binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
         let listen = free_address()?;
         let (config, log) = (folder.join("inferscope.toml"), folder.join("agent.log"));
         std::fs::write(&config, settings).with_context(|| format!("write {}", config.display()))?;
