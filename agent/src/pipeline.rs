@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use inferscope_common::process::{ProcessEvent, ProcessKind};
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
 
 use crate::cli::Start;
@@ -337,9 +337,10 @@ impl Pipeline {
     }
 }
 
-/// A timer that, when it is late, goes on from then: a look that was missed is not made up.
+/// A timer that begins a period from now, since everything was done once at the start; when it is late, it
+/// goes on from then: a look that was missed is not made up.
 fn steady(period: Duration) -> tokio::time::Interval {
-    let mut timer = interval(period);
+    let mut timer = interval_at(tokio::time::Instant::now() + period, period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
 }
