@@ -311,13 +311,14 @@ impl Pipeline {
                 self.account.note(tables.set_watched(tgid, on));
             }
         }
-        for workload in &changes.appeared {
-            info!(workload = %workload.label, kind = workload.kind.label(), "following");
-        }
         self.apply_ports(changes);
         if !changes.appeared.is_empty() {
             let found = self.workloads.find_listeners(BootTime::now());
             self.apply_ports(&found);
+        }
+        // Said last: from here on every request of theirs is measured from its arrival.
+        for workload in &changes.appeared {
+            info!(workload = %workload.label, kind = workload.kind.label(), "following");
         }
         for workload in &changes.gone {
             for signal in &mut self.signals {
@@ -325,9 +326,7 @@ impl Pipeline {
             }
         }
     }
-}
 
-impl Pipeline {
     fn apply_ports(&mut self, changes: &Changes) {
         for (ports, on) in [(&changes.listen_ports, true), (&changes.unlisten_ports, false)] {
             for &port in ports {

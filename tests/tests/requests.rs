@@ -12,11 +12,14 @@ use inferscope_tests::client::Options;
 use inferscope_tests::fake_server::SCENARIOS;
 use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, load_and_compare};
 use inferscope_tests::skip;
+use inferscope_tests::stage::until;
 use inferscope_tests::wire::Capture;
 
 /// A node has one agent.
 static ONE_AGENT: Mutex<()> = Mutex::new(());
 
+/// A server is followed within this time of its start.
+const FOLLOWED_MAX: Duration = Duration::from_secs(10);
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 
 fn agent_binary(folder: &Path) -> Result<PathBuf, String> {
@@ -67,6 +70,9 @@ impl Scene {
             let server = start_server();
             (start_agent(), server)
         };
+        // The agent looks 50 times a second, and the demonstration server answers sooner.
+        let says_so = || agent.read_log().unwrap().contains(": following ").then_some(());
+        assert!(until(FOLLOWED_MAX, says_so).is_some(), "not followed: {}", agent.read_log().unwrap());
         Some(Self { folder, agent, server })
     }
 
@@ -121,6 +127,6 @@ fn requests_over_a_unix_socket_are_measured_as_they_passed() {
 fn a_server_that_starts_after_the_agent_is_measured() {
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(scene) = Scene::start("127.0.0.1:0", true) else { return };
-    let options = Options { requests: 50, ..Options::new(scene.server.endpoint.clone()) };
+    let options = Options { requests: 200, ..Options::new(scene.server.endpoint.clone()) };
     scene.check(&options);
 }
