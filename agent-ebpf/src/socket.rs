@@ -230,10 +230,9 @@ pub fn socket_arrive(ctx: BtfTracePointContext) -> i32 {
 fn arrive(sock: *const Sock) {
     let family = offsets::sock_family(sock);
     let tcp = family == FAMILY_INET as u16 || family == FAMILY_INET6 as u16;
-    if tcp {
-        if !watch::is_served(offsets::sock_port(sock)) || offsets::sock_state(sock) as i32 == TCP_LISTEN {
-            return;
-        }
+    if tcp && (!watch::is_served(offsets::sock_port(sock)) || offsets::sock_state(sock) as i32 == TCP_LISTEN)
+    {
+        return;
     }
     if !tcp && family != FAMILY_UNIX as u16 {
         return;

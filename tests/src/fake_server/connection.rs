@@ -141,22 +141,34 @@ impl Connection {
         if self.peer != Peer::Open {
             return Ok(false);
         }
-        if self.inbox.bytes.len() - self.taken > INBOX_BYTES_MAX {
+        if !self.inbox_has_room() {
             std::future::pending::<()>().await;
         }
         loop {
             let stream = self.stream.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
             stream.readable().await?;
-            // Before the call: it wakes a client that waits for room, and loses the processor to it.
-            let at = BootTime::now().0;
-            match stream.try_read(self.calls, &mut self.buffer) {
-                Ok(0) => self.peer = Peer::Closed,
-                Ok(length) => self.inbox.push(at, &self.buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(_) => self.peer = Peer::Reset,
+            if self.read_once()? {
+                return Ok(self.peer == Peer::Open);
             }
-            return Ok(self.peer == Peer::Open);
         }
+    }
+
+    fn inbox_has_room(&self) -> bool {
+        self.inbox.bytes.len() - self.taken <= INBOX_BYTES_MAX
+    }
+
+    /// Reads what is there; false where nothing was, whatever the readiness said.
+    fn read_once(&mut self) -> Result<bool> {
+        let stream = self.stream.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        // Before the call: it wakes a client that waits for room, and loses the processor to it.
+        let at = BootTime::now().0;
+        match stream.try_read(self.calls, &mut self.buffer) {
+            Ok(0) => self.peer = Peer::Closed,
+            Ok(length) => self.inbox.push(at, &self.buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(_) => self.peer = Peer::Reset,
+        }
+        Ok(true)
     }
 
     /// Plays the answer and logs it; false where the connection is over.
@@ -307,11 +319,12 @@ impl Connection {
         // Both directions of one socket: readiness is awaited on the stream, reading happens after.
         let readable = tokio::select! {
             ready = stream.writable() => { ready?; false }
-            ready = stream.readable() => { ready?; true }
+            ready = stream.readable(), if self.inbox_has_room() => { ready?; true }
         };
         self.stream = Some(stream);
         if readable {
-            self.read_more().await?;
+            // Not more than what is there: a wait for the client would keep the answer from it.
+            self.read_once()?;
         }
         Ok(!self.client_left(script))
     }
