@@ -9,6 +9,7 @@ pub mod bench;
 pub mod client;
 pub mod fake_server;
 pub mod harness;
+pub mod machine;
 pub mod oracle;
 pub mod page;
 pub mod prometheus;
