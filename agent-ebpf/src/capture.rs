@@ -15,7 +15,7 @@ use inferscope_common::socket::{
 };
 
 use crate::emit;
-use crate::registers::Buffer;
+use crate::registers::{Buffer, Layout};
 
 /// Head and tail have room for this much each.
 const PART: usize = HEAD_BYTES_MAX;
@@ -78,11 +78,11 @@ pub fn scratch(write: bool) -> Option<*mut Scratch> {
 /// First four bytes of what the call moved, as [`inferscope_common::socket::opening`] wants them.
 #[inline(always)]
 pub fn first_bytes(scratch: *mut Scratch, buffer: Buffer, moved: u32) -> u32 {
-    let base = match buffer {
-        Buffer::Single { base, .. } => base,
+    let base = match buffer.layout {
+        Layout::Single => buffer.address,
         // SAFETY: a live map value; `fetch_pieces` has filled it.
-        Buffer::Pieces { .. } => unsafe { (*scratch).pieces[0].base },
-        Buffer::Unknown => return 0,
+        Layout::Pieces => unsafe { (*scratch).pieces[0].base },
+        Layout::Unknown => return 0,
     };
     let mut first = [0u8; 4];
     let len = if moved < 4 { moved } else { 4 };
@@ -94,12 +94,14 @@ pub fn first_bytes(scratch: *mut Scratch, buffer: Buffer, moved: u32) -> u32 {
 /// Copies the list of pieces, so that it is read from user memory once.
 #[inline(always)]
 pub fn fetch_pieces(scratch: *mut Scratch, buffer: Buffer) -> bool {
-    let Buffer::Pieces { pieces, count } = buffer else { return true };
-    let count = if count > PIECES_MAX as u64 { PIECES_MAX as u64 } else { count };
+    if buffer.layout != Layout::Pieces {
+        return true;
+    }
+    let count = if buffer.len > PIECES_MAX as u64 { PIECES_MAX as u64 } else { buffer.len };
     let bytes = black_box(count as u32 * 16) & (PIECES_MAX * 32 - 1);
     let bytes = if bytes > PIECES_MAX * 16 { PIECES_MAX * 16 } else { bytes };
     // SAFETY: at most PIECES_MAX pieces of 16 bytes into the array of PIECES_MAX.
-    unsafe { bpf_probe_read_user((&raw mut (*scratch).pieces).cast(), bytes, pieces as *const _) == 0 }
+    unsafe { bpf_probe_read_user((&raw mut (*scratch).pieces).cast(), bytes, buffer.address as *const _) == 0 }
 }
 
 /// What came of a copy.
@@ -118,19 +120,20 @@ pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, tail_max: u32) ->
     let head_len = if moved > PART as u32 { PART as u32 } else { moved };
     let rest = moved - head_len;
     let tail_len = if rest > tail_max { tail_max } else { rest };
-    let (whole, offered) = match buffer {
-        Buffer::Single { base, len } => {
+    let (whole, offered) = match buffer.layout {
+        Layout::Single => {
+            let base = buffer.address;
             let tail = base + (moved - tail_len) as u64;
             // SAFETY: the head goes to the first part of the payload, the tail to the second.
             let head_failed = unsafe { copy_part(scratch, 0, base, head_len) };
             let tail_failed =
                 if tail_len > 0 { unsafe { copy_part(scratch, PART as u32, tail, tail_len) } } else { 0 };
-            (head_failed | tail_failed == 0, len)
+            (head_failed | tail_failed == 0, buffer.len)
         }
-        Buffer::Pieces { count, .. } => {
+        Layout::Pieces => {
             // SAFETY: a live map value, of this processor and program alone.
             unsafe {
-                (&raw mut (*scratch).count).write_volatile(count);
+                (&raw mut (*scratch).count).write_volatile(buffer.len);
                 (&raw mut (*scratch).offered).write_volatile(0);
                 (&raw mut (*scratch).moved).write_volatile(moved);
                 (&raw mut (*scratch).tail_from).write_volatile(moved - tail_len);
@@ -142,7 +145,7 @@ pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, tail_max: u32) ->
                 (!failed && at >= moved, (&raw mut (*scratch).offered).read_volatile())
             }
         }
-        Buffer::Unknown => (false, moved as u64),
+        Layout::Unknown => (false, moved as u64),
     };
     Copied { whole, head_len, tail_len, offered }
 }
@@ -168,7 +171,7 @@ pub fn send(scratch: *mut Scratch, buffer: Buffer, copied: &Copied) {
         } else {
             (*event).flags |= FLAG_NO_BYTES;
         }
-        if matches!(buffer, Buffer::Pieces { count, .. } if count > PIECES_MAX as u64) {
+        if buffer.layout == Layout::Pieces && buffer.len > PIECES_MAX as u64 {
             (*event).flags |= FLAG_PIECES;
         }
     }
