@@ -5,8 +5,8 @@
 
 use inferscope_common::counter::Counter;
 use inferscope_common::socket::{
-    FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, FLAG_SHORT, Opening, READ_STRIKES, READ_TAIL_BYTES_MAX,
-    STRIKES_MAX, SocketKind, SocketState, Verdict, WRITE_STRIKES, WRITE_TAIL_BYTES_MAX, opening,
+    FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, FLAG_SHORT, Opening, READ_STRIKES, STRIKES_MAX, SocketKind,
+    SocketState, Verdict, WRITE_STRIKES, opening,
 };
 
 use crate::capture::{self, Scratch};
@@ -155,7 +155,7 @@ unsafe fn send_read(scratch: *mut Scratch, socket: *mut SocketState, moved: &Mov
         (*event).arrival_ns = (*socket).arrival_ns;
         (*socket).read_bytes += moved.len as u64;
     }
-    let copied = capture::copy(scratch, moved.buffer, moved.len, READ_TAIL_BYTES_MAX as u32);
+    let copied = capture::copy(scratch, moved.buffer, moved.len, false);
     // A read that filled its buffer may have left bytes behind, of which the newest arrival is known.
     let full = copied.offered == moved.len as u64;
     // SAFETY: as above.
@@ -171,7 +171,7 @@ unsafe fn send_write(scratch: *mut Scratch, socket: *mut SocketState, moved: &Mo
         (*event).offset = (*socket).written_bytes;
         (*socket).written_bytes += moved.len as u64;
     }
-    let copied = capture::copy(scratch, moved.buffer, moved.len, WRITE_TAIL_BYTES_MAX as u32);
+    let copied = capture::copy(scratch, moved.buffer, moved.len, true);
     if copied.offered > moved.len as u64 {
         // SAFETY: as above.
         unsafe { (*event).flags |= FLAG_SHORT };

@@ -101,7 +101,9 @@ pub fn fetch_pieces(scratch: *mut Scratch, buffer: Buffer) -> bool {
     let bytes = black_box(count as u32 * 16) & (PIECES_MAX * 32 - 1);
     let bytes = if bytes > PIECES_MAX * 16 { PIECES_MAX * 16 } else { bytes };
     // SAFETY: at most PIECES_MAX pieces of 16 bytes into the array of PIECES_MAX.
-    unsafe { bpf_probe_read_user((&raw mut (*scratch).pieces).cast(), bytes, buffer.address as *const _) == 0 }
+    unsafe {
+        bpf_probe_read_user((&raw mut (*scratch).pieces).cast(), bytes, buffer.address as *const _) == 0
+    }
 }
 
 /// What came of a copy.
@@ -116,7 +118,8 @@ pub struct Copied {
 
 /// Copies head and tail of what the call moved into the payload.
 #[inline(always)]
-pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, tail_max: u32) -> Copied {
+pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, write: bool) -> Copied {
+    let tail_max = if write { WRITE_TAIL_BYTES_MAX } else { READ_TAIL_BYTES_MAX } as u32;
     let head_len = if moved > PART as u32 { PART as u32 } else { moved };
     let rest = moved - head_len;
     let tail_len = if rest > tail_max { tail_max } else { rest };
@@ -139,7 +142,7 @@ pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, tail_max: u32) ->
                 (&raw mut (*scratch).tail_from).write_volatile(moved - tail_len);
                 (&raw mut (*scratch).at).write_volatile(0);
                 (&raw mut (*scratch).failed).write_volatile(0);
-                gather(scratch);
+                gather(write.into());
                 let failed = (&raw mut (*scratch).failed).read_volatile() != 0;
                 let at = (&raw mut (*scratch).at).read_volatile();
                 (!failed && at >= moved, (&raw mut (*scratch).offered).read_volatile())
@@ -196,36 +199,42 @@ unsafe fn copy_part(scratch: *mut Scratch, at: u32, from: u64, len: u32) -> u32 
 
 /// Copies head and tail out of pieces, and sums what they offer.
 ///
-/// # Safety
-/// `scratch` is a live map value whose counts are set.
-#[inline(always)]
-unsafe fn gather(scratch: *mut Scratch) {
+/// A function of its own, as the next: the verifier walks it once, for any argument, and not once for each path
+/// that leads to it and each round of its loop, which took a kernel of 5.10 above its limit.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn gather(write: u32) -> u32 {
+    let Some(scratch) = scratch(write != 0) else { return 0 };
     let mut i = 0;
-    while i < PIECES_MAX as usize {
-        unsafe {
-            if i as u64 >= (&raw mut (*scratch).count).read_volatile() {
-                break;
-            }
-            let Piece { base, len } = (&raw mut (*scratch).pieces[i]).read_volatile();
-            let offered = (&raw mut (*scratch).offered).read_volatile();
-            (&raw mut (*scratch).offered).write_volatile(offered + len);
-            copy_piece(scratch, base, len);
+    while i < PIECES_MAX {
+        // SAFETY: a live map value.
+        if i as u64 >= unsafe { (&raw mut (*scratch).count).read_volatile() } {
+            break;
         }
+        gather_piece(write, i);
         i += 1;
     }
+    i
 }
 
 /// Copies what of one piece lies in the head and in the tail.
-///
-/// # Safety
-/// As [`gather`].
-#[inline(always)]
-unsafe fn copy_piece(scratch: *mut Scratch, base: u64, len: u64) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn gather_piece(write: u32, i: u32) -> u32 {
+    let Some(scratch) = scratch(write != 0) else { return 0 };
+    if i >= PIECES_MAX {
+        return 0;
+    }
+    // SAFETY: a live map value, of this processor and program alone, whose counts are set.
     unsafe {
+        let Piece { base, len } =
+            (&raw mut (*scratch).pieces).cast::<Piece>().add(i as usize).read_volatile();
+        let offered = (&raw mut (*scratch).offered).read_volatile();
+        (&raw mut (*scratch).offered).write_volatile(offered + len);
         let moved = (&raw mut (*scratch).moved).read_volatile();
         let at = (&raw mut (*scratch).at).read_volatile();
         if at >= moved {
-            return;
+            return 0;
         }
         let left = moved - at;
         (&raw mut (*scratch).base).write_volatile(base);
@@ -237,6 +246,7 @@ unsafe fn copy_piece(scratch: *mut Scratch, base: u64, len: u64) {
         let at = (&raw mut (*scratch).at).read_volatile();
         let len = (&raw mut (*scratch).len).read_volatile();
         (&raw mut (*scratch).at).write_volatile(at + len);
+        len
     }
 }
 
@@ -244,7 +254,7 @@ unsafe fn copy_piece(scratch: *mut Scratch, base: u64, len: u64) {
 /// `to` in the payload for the first of them.
 ///
 /// # Safety
-/// As [`gather`]; `to` is at most `PART`.
+/// `scratch` is a live map value, whose counts are set; `to` is at most `PART`.
 #[inline(always)]
 unsafe fn copy_window(scratch: *mut Scratch, from: u32, until: u32, to: u32) {
     unsafe {

@@ -170,9 +170,7 @@ impl Registers {
 fn message(address: u64) -> Buffer {
     // SAFETY: reads user memory through the helper, which fails cleanly.
     match unsafe { bpf_probe_read_user(address as *const UserMessage) } {
-        Ok(message) => {
-            Buffer { layout: Layout::Pieces, address: message.pieces, len: message.piece_count }
-        }
+        Ok(message) => Buffer { layout: Layout::Pieces, address: message.pieces, len: message.piece_count },
         Err(_) => Buffer::UNKNOWN,
     }
 }

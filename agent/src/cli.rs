@@ -214,9 +214,7 @@ fn execute(
             check::run(&config, &sources, out).map_err(Failure::Other)?;
             Ok(0)
         }
-        Command::Doctor { json, load } => {
-            doctor::run(&Node::this(), json, load, out).map_err(Failure::Other)
-        }
+        Command::Doctor { json, load } => doctor::run(&Node::this(), json, load, out).map_err(Failure::Other),
     }
 }
 

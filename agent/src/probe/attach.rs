@@ -122,7 +122,9 @@ pub(super) fn report(outcomes: &[Outcome]) {
         }
         match (outcome.way, outcome.loss()) {
             (None, _) => warn!(duty, "not attached, {}: {}", outcome.duty.without, outcome.reasons()),
-            (Some(_), Some(costs)) => info!(duty, "attached the second-best way, {costs}: {}", outcome.reasons()),
+            (Some(_), Some(costs)) => {
+                info!(duty, "attached the second-best way, {costs}: {}", outcome.reasons())
+            }
             (Some(_), None) => {}
         }
     }

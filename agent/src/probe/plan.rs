@@ -107,7 +107,13 @@ impl Program {
         let Some(found) = found else { bail!("the kernel has no {what} {}", self.hook) };
         let matches = found.len() >= self.takes.len()
             && self.takes.iter().zip(&found).all(|(wanted, found)| wanted == found);
-        ensure!(matches, "{what} {} takes ({}), not ({})", self.hook, found.join(", "), self.takes.join(", "));
+        ensure!(
+            matches,
+            "{what} {} takes ({}), not ({})",
+            self.hook,
+            found.join(", "),
+            self.takes.join(", ")
+        );
         match (self.needs, &features.reads_kernel) {
             (Needs::Registers, Err(reason)) if !features.helpers => bail!("{reason}"),
             (Needs::KernelMemory, Err(reason)) => bail!("{reason}"),
@@ -191,7 +197,9 @@ pub static CALLS: Duty = Duty {
         Way {
             family: Family::Function,
             programs: &[TCP_READ, TCP_WRITE, UNIX_READ, UNIX_WRITE],
-            costs: Some("a read or write costs some tens of nanoseconds more than at the tracepoints of Linux 6.3"),
+            costs: Some(
+                "a read or write costs some tens of nanoseconds more than at the tracepoints of Linux 6.3",
+            ),
         },
         Way {
             family: Family::Function,
@@ -343,7 +351,9 @@ impl Duty {
 #[must_use]
 pub fn programs() -> Vec<&'static Program> {
     let mut programs: Vec<&Program> = Vec::new();
-    for program in std::iter::once(&CALLS).chain(&DUTIES).flat_map(|duty| duty.ways).flat_map(|way| way.programs) {
+    for program in
+        std::iter::once(&CALLS).chain(&DUTIES).flat_map(|duty| duty.ways).flat_map(|way| way.programs)
+    {
         if !programs.contains(&program) {
             programs.push(program);
         }

@@ -63,7 +63,9 @@ fn without(duty: &Duty) -> (Option<Cause>, &'static str) {
             Some(Cause::NoSendTime),
             "nothing where processors are not full; else a kernel with this tracepoint: Linux 6.16 or later",
         ),
-        "arrival of data" => (Some(Cause::NoArrival), "use a kernel with this tracepoint: Linux 6.3 or later"),
+        "arrival of data" => {
+            (Some(Cause::NoArrival), "use a kernel with this tracepoint: Linux 6.3 or later")
+        }
         "process events" | "process ends" => {
             (Some(Cause::NoProcessEvents), "use a kernel with these tracepoints")
         }
@@ -78,7 +80,8 @@ mod tests {
 
     #[test]
     fn every_duty_has_a_cause_and_a_remedy_of_its_own_kind() {
-        let causes: Vec<Option<Cause>> = std::iter::once(&CALLS).chain(&DUTIES).map(|duty| without(duty).0).collect();
+        let causes: Vec<Option<Cause>> =
+            std::iter::once(&CALLS).chain(&DUTIES).map(|duty| without(duty).0).collect();
         let expected = [
             Cause::NoSocketHook,
             Cause::NoSendTime,
