@@ -111,7 +111,7 @@ impl Pipeline {
         let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
         let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
         let mut pipeline = Self {
-            probe: Probe::start()?,
+            probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
             connections: Connections::new(config.request.clone()),
@@ -125,7 +125,7 @@ impl Pipeline {
         for signal in &pipeline.signals {
             pipeline.health.set_signal(signal.name(), SignalState::Ok);
         }
-        pipeline.health.set_probes(account::probe_states(pipeline.probe.hooks()));
+        pipeline.health.set_probes(account::probe_states(pipeline.probe.outcomes()));
         pipeline.scan();
         pipeline.health.set_scanned();
         pipeline.tick();
@@ -283,9 +283,9 @@ impl Pipeline {
         debug!(took = ?begun.elapsed(), "tick");
     }
 
-    /// No hook tells that a server closed a Unix socket, so its open sockets are looked at.
+    /// Where no hook tells that a server closed a Unix socket, its open sockets are looked at.
     fn close_unix(&mut self, now: BootTime) {
-        if !self.connections.has_quiet_unix(now) {
+        if !self.probe.lists_sockets() || !self.connections.has_quiet_unix(now) {
             return;
         }
         match self.probe.open_sockets() {

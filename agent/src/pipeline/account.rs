@@ -11,7 +11,7 @@ use crate::config::{Config, Sources};
 use crate::health::{Health, ProbeState};
 use crate::lifecycle::logs::LogHandle;
 use crate::probe::Probe;
-use crate::probe::attach::Hook;
+use crate::probe::attach::Outcome;
 use crate::probe::statistics::Sampling;
 use crate::request::Connections;
 use crate::workload::Workloads;
@@ -125,18 +125,31 @@ pub(super) fn reload(running: &mut Config, sources: &Sources, log: &LogHandle) -
     Ok(())
 }
 
-pub(super) fn probe_states(hooks: &[Hook]) -> Vec<ProbeState> {
-    let state = |hook: &Hook| ProbeState {
-        program: hook.plan.program.to_owned(),
-        hook: hook.absent.is_none().then(|| format!("tp_btf/{}", hook.plan.hook)),
-        reason: hook.absent.as_ref().map(|reason| format!("{}: {reason}", hook.plan.without)),
-    };
-    hooks.iter().map(state).collect()
+/// One row a program that is attached, with what is lost where it is not the best one; and one a duty that none does.
+pub(super) fn probe_states(outcomes: &[Outcome]) -> Vec<ProbeState> {
+    let mut states = Vec::new();
+    for outcome in outcomes {
+        let reason = outcome.loss().map(|loss| format!("{loss}: {}", outcome.reasons()));
+        let Some(way) = outcome.way else {
+            let program = outcome.refused.first().map_or(outcome.duty.name, |refusal| refusal.program);
+            states.push(ProbeState { program: program.to_owned(), hook: None, reason });
+            continue;
+        };
+        states.extend(way.programs.iter().map(|program| ProbeState {
+            program: program.name.to_owned(),
+            hook: Some(program.to_string()),
+            reason: reason.clone(),
+        }));
+    }
+    states
 }
 
 /// One line for the service manager and the log.
 pub(super) fn summary(probe: &Probe, workloads: &Workloads) -> String {
-    let attached = probe.hooks().iter().filter(|hook| hook.absent.is_none()).count();
+    let outcomes = probe.outcomes();
+    let ways = outcomes.iter().filter_map(|outcome| outcome.way);
+    let attached: usize = ways.map(|way| way.programs.len()).sum();
+    let lost = outcomes.iter().filter(|outcome| outcome.way.is_none()).count();
     let up = workloads.states().iter().filter(|state| state.up).count();
-    format!("{attached} of {} kernel programs attached, {up} workloads", probe.hooks().len())
+    format!("{attached} kernel programs attached, {lost} hooks missing, {up} workloads")
 }

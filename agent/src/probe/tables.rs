@@ -4,22 +4,13 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use inferscope_common::counter::Counter;
-use inferscope_common::socket::{SocketState, Verdict};
 use inferscope_common::watch::{TGID_COUNT, bit};
-
-/// [`SocketState`] as the map library wants it.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct StateValue(SocketState);
-
-// SAFETY: SocketState is repr(C), of integers, without implicit padding.
-unsafe impl aya::Pod for StateValue {}
 
 /// Every table that the agent reads or writes.
 pub struct Tables {
     watched: Array<MapData, u64>,
     ports: Array<MapData, u64>,
-    sockets: HashMap<MapData, u64, StateValue>,
+    overruled: HashMap<MapData, u64, u8>,
     counters: PerCpuArray<MapData, u64>,
 }
 
@@ -32,7 +23,7 @@ impl Tables {
         Ok(Self {
             watched: Array::try_from(take(ebpf, "WATCHED")?)?,
             ports: Array::try_from(take(ebpf, "PORTS")?)?,
-            sockets: HashMap::try_from(take(ebpf, "SOCKETS")?)?,
+            overruled: HashMap::try_from(take(ebpf, "OVERRULED")?)?,
             counters: PerCpuArray::try_from(take(ebpf, "COUNTERS")?)?,
         })
     }
@@ -56,14 +47,12 @@ impl Tables {
         set_bit(&mut self.ports, bit(port.into()), on).with_context(|| format!("note port {port}"))
     }
 
-    /// Has the kernel leave a socket alone from now on.
+    /// Has the kernel leave a socket alone, within its next few events.
     ///
     /// # Errors
-    /// The kernel refuses to change the table; a socket that is gone is no error.
+    /// The kernel refuses to change the table.
     pub fn ignore_socket(&mut self, socket: u64) -> Result<()> {
-        let Ok(StateValue(mut state)) = self.sockets.get(&socket, 0) else { return Ok(()) };
-        state.verdict = Verdict::Ignored as u32;
-        self.sockets.insert(socket, StateValue(state), 0).context("give a socket its verdict")
+        self.overruled.insert(socket, 1, 0).context("give a socket its verdict")
     }
 
     /// The sum of a counter over all processors.
