@@ -15,6 +15,7 @@ mod report;
 mod steps;
 mod verdict;
 
+use crate::child::StopRequest;
 use crate::place::Place;
 use crate::setup::{self, Scope};
 use crate::shell;
@@ -143,18 +144,25 @@ fn cannot(place: &Place) -> Option<String> {
         .then(|| format!("there is no {}; `cargo xtask setup --tests` fetches it", busybox.display()))
 }
 
+/// What every kernel is examined with.
+struct All<'a> {
+    place: &'a Place,
+    programs: Programs,
+    stop: StopRequest,
+}
+
 fn examine_all(place: &Place, kernels: &[Kernel], at_once: usize) -> Result<Vec<Examined>> {
     if kernels.is_empty() {
         return Ok(Vec::new());
     }
-    let programs = build(place)?;
+    let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
     let waiting: Mutex<VecDeque<&Kernel>> = Mutex::new(kernels.iter().collect());
     let next = || waiting.lock().ok()?.pop_front();
     let found = thread::scope(|scope| {
         let lane = || {
             let mut found = Vec::new();
             while let Some(kernel) = next() {
-                found.push(examine(place, &programs, kernel)?);
+                found.push(examine(&all, kernel)?);
             }
             Ok(found)
         };
@@ -214,7 +222,8 @@ fn test_program(line: &str) -> Option<PathBuf> {
 }
 
 /// Boots one kernel, runs its steps and judges them.
-fn examine(place: &Place, programs: &Programs, kernel: &Kernel) -> Result<Examined> {
+fn examine(all: &All<'_>, kernel: &Kernel) -> Result<Examined> {
+    let All { place, programs, .. } = all;
     let name = kernel.version.to_string();
     let family =
         expect::family(kernel.version).with_context(|| format!("kernel {name} is older than 5.10"))?;
@@ -228,11 +237,14 @@ fn examine(place: &Place, programs: &Programs, kernel: &Kernel) -> Result<Examin
     let files = folder.join("initramfs");
     tree.write(&files)?;
     let machine =
-        Machine { image: &kernel.image, files: &files, folder: &folder, limit: KERNEL_LIMIT, up: guest::UP };
+        Machine { image: &kernel.image, files: &files, folder: &folder, limit: KERNEL_LIMIT, up: guest::UP, stop: &all.stop };
     println!("kernel {name}: booting {}", kernel.release);
     let mut progress = Progress { kernel: &name, step: String::new() };
     let run = machine.run(&mut |line| progress.tell(line));
     fs::remove_file(&files).context("remove the files of a guest")?;
+    if all.stop.asked() {
+        bail!("the end was asked for");
+    }
     let (mut verdict, seconds) = match &run {
         Ok(run) => (Verdict::of(&run.transcript, &trials, family), run.took.as_secs_f64()),
         Err(error) => (Verdict::stillborn(format!("{error:#}")), 0.0),
