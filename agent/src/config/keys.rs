@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::section::{LimitSettings, SloSettings};
-use crate::lifecycle::logs;
+use crate::lifecycle::{logs, privileges};
 use crate::workload::rules::Rule;
 use crate::{export, request};
 
@@ -33,7 +33,7 @@ impl Section {
 }
 
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 6] {
+pub(super) fn sections() -> [Section; 7] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),
@@ -41,6 +41,7 @@ pub(super) fn sections() -> [Section; 6] {
         one("request", fields::<request::Settings>()),
         one("slo", fields::<SloSettings>()),
         one("log", fields::<logs::Settings>()),
+        one("sandbox", fields::<privileges::Settings>()),
         Section { name: "workload", keys: fields::<Rule>(), list: true },
     ]
 }
