@@ -67,6 +67,7 @@ pub fn run(start: Start) -> Result<()> {
         .enable_all()
         .build()
         .context("start the threads of the server")?;
+    info!("serving http://{}/metrics", config.export.listen);
     let reload = move |running: &mut Config| account::reload(running, &sources, &log);
     let measure = async {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -93,7 +94,6 @@ fn listen(config: &Config) -> Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)
         .with_context(|| format!("listen on {address} (export.listen); another program may have it"))?;
     listener.set_nonblocking(true).context("prepare the http listener")?;
-    info!("serving http://{address}/metrics");
     Ok(listener)
 }
 

@@ -147,11 +147,17 @@ fn become_nobody(keep: CapabilitySet) -> Result<()> {
 ///
 /// Where there is no such key, or a name is no capability.
 pub fn unit_capabilities(key: &str) -> Result<CapabilitySet> {
-    let line = UNIT.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    let names = line.with_context(|| format!("the unit has no {key}"))?.split_whitespace();
+    let values = unit_values(key);
+    let names = values.first().with_context(|| format!("the unit has no {key}"))?.split_whitespace();
     let capability = |name: &str| {
         let known = name.strip_prefix("CAP_").and_then(CapabilitySet::from_name);
         known.with_context(|| format!("the unit's {key} names {name}"))
     };
     names.map(capability).collect()
+}
+
+/// What the unit says under this key, which it may do several times.
+#[must_use]
+pub fn unit_values(key: &str) -> Vec<&'static str> {
+    UNIT.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
 }

@@ -15,7 +15,7 @@ use inferscope_tests::client::{self, Options};
 use inferscope_tests::harness::{AgentProcess, ServerProcess, load_and_compare};
 use inferscope_tests::oracle::http_get;
 use inferscope_tests::page::{self, Format};
-use inferscope_tests::rights::{NOBODY, Rights, unit_capabilities};
+use inferscope_tests::rights::{NOBODY, Rights, unit_capabilities, unit_values};
 use inferscope_tests::skip;
 use inferscope_tests::socket::Endpoint;
 use inferscope_tests::stage::{Stage, metrics_text, records_when, until};
@@ -235,4 +235,16 @@ fn the_unit_gives_what_the_agent_asks_for() {
     let named =
         CAPABILITIES.iter().map(|one| CapabilitySet::from_name(one.name.strip_prefix("CAP_").unwrap()));
     assert_eq!(named.collect::<Option<CapabilitySet>>(), Some(asked));
+}
+
+#[test]
+fn the_unit_lets_the_agent_confine_itself() {
+    let filter = unit_values("SystemCallFilter");
+    let allowed: BTreeSet<&str> = filter[0].split_whitespace().collect();
+    // What the agent calls at its start and no group of systemd 252 has that a service is given.
+    for call in ["bpf", "perf_event_open", "seccomp"] {
+        assert!(allowed.contains(call), "{call} is not in {filter:?}");
+    }
+    assert_eq!(unit_values("NoNewPrivileges"), ["yes"]);
+    assert_eq!(unit_values("ProtectSystem"), ["strict"]);
 }
