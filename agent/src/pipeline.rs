@@ -19,6 +19,7 @@ use crate::clock::BootTime;
 use crate::config::Config;
 use crate::export::{self, Shared};
 use crate::health::{Health, SignalState};
+use crate::lifecycle::privileges::confine;
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
 use crate::registry::Registries;
@@ -47,44 +48,53 @@ const SERVER_THREADS: usize = 2;
 /// # Errors
 /// Something it needs at its start is missing.
 pub fn run(start: Start) -> Result<()> {
+    let Start { config, sources, log, lock: _lock } = start;
+    let own = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the pipeline's clock")?;
+    let lifecycle = {
+        let _inside = own.enter();
+        Lifecycle::listen()?
+    };
+    let manager = ServiceManager::of_process();
+    let listener = listen(&config)?;
+    let (pipeline, shared) = Pipeline::new(&config)?;
+    // All that takes rights is done, and no second thread has begun: those of the server get what is left.
+    shared.health.set_sandbox(confine(&config.sandbox)?);
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
         .build()
         .context("start the threads of the server")?;
-    let own = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the pipeline's clock")?;
-    let result = own.block_on(measure(start, server.handle()));
+    info!("serving http://{}/metrics", config.export.listen);
+    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
+    let measure = async {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let served = server.spawn(async {
+            // A sender that is gone is a pipeline that has ended: the same.
+            let ended = async { drop(stopped.await) };
+            export::serve(TcpListener::from_std(listener)?, shared, ended).await
+        });
+        pipeline.run(config, lifecycle, manager, reload).await;
+        let _server_gone = stop.send(());
+        match tokio::time::timeout(STOP_WITHIN / 2, served).await {
+            Ok(served) => served.context("the server's task")?,
+            // Clients that keep their connection open are cut off.
+            Err(_late) => Ok(()),
+        }
+    };
+    let result = own.block_on(measure);
     server.shutdown_timeout(STOP_WITHIN / 2);
     result
 }
 
-async fn measure(start: Start, server: &tokio::runtime::Handle) -> Result<()> {
-    let lifecycle = Lifecycle::listen()?;
-    let Start { config, sources, log, lock: _lock } = start;
+fn listen(config: &Config) -> Result<std::net::TcpListener> {
     let address = config.export.listen;
-    let listener = server
-        .spawn(TcpListener::bind(address))
-        .await
-        .context("the server's task")?
+    let listener = std::net::TcpListener::bind(address)
         .with_context(|| format!("listen on {address} (export.listen); another program may have it"))?;
-    let (pipeline, shared) = Pipeline::new(&config)?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = server.spawn(export::serve(listener, shared, async {
-        // A sender that is gone is a pipeline that has ended: the same.
-        let _ended = stopped.await;
-    }));
-    info!("serving http://{address}/metrics");
-    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
-    pipeline.run(config, lifecycle, reload).await;
-    let _server_gone = stop.send(());
-    match tokio::time::timeout(STOP_WITHIN / 2, server).await {
-        Ok(served) => served.context("the server's task")?,
-        // Clients that keep their connection open are cut off.
-        Err(_late) => Ok(()),
-    }
+    listener.set_nonblocking(true).context("prepare the http listener")?;
+    Ok(listener)
 }
 
 /// The state of all rooms.
@@ -117,7 +127,7 @@ impl Pipeline {
             connections: Connections::new(config.request.clone()),
             signals,
             health,
-            account: account::Account::default(),
+            account: account::Account::new(config.sandbox.program_statistics),
             observations: Vec::new(),
             ignored: Vec::new(),
             exited: Vec::new(),
@@ -136,9 +146,9 @@ impl Pipeline {
         mut self,
         mut config: Config,
         mut lifecycle: Lifecycle,
+        manager: ServiceManager,
         reload: impl Fn(&mut Config) -> Result<()>,
     ) {
-        let manager = ServiceManager::of_process();
         manager.ready(&account::summary(&self.probe, &self.workloads));
         let mut drain = steady(DRAIN_EVERY);
         let mut tick = steady(TICK_EVERY);

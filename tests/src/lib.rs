@@ -12,6 +12,7 @@ pub mod harness;
 pub mod oracle;
 pub mod page;
 pub mod prometheus;
+pub mod rights;
 pub mod socket;
 pub mod stage;
 pub mod transcript;

@@ -41,10 +41,16 @@ pub(super) struct Account {
     pub(super) socket_events: u64,
     tables_refused: u64,
     ticks: u64,
+    samples_programs: bool,
     sampling: Option<Sampling>,
 }
 
 impl Account {
+    /// Samples the programs' run times where it is asked to.
+    pub(super) fn new(samples_programs: bool) -> Self {
+        Self { samples_programs, ..Self::default() }
+    }
+
     /// Notes what became of a change to a kernel table; the first refusal is logged, all are counted.
     pub(super) fn note(&mut self, change: Result<()>) {
         if let Err(error) = change {
@@ -96,7 +102,7 @@ impl Account {
     /// Statistics of the programs: on for one tick a minute.
     fn sample(&mut self, health: &Health, probe: &Probe) {
         match self.ticks % SAMPLE_EVERY {
-            0 => self.sampling = Sampling::start(),
+            0 if self.samples_programs => self.sampling = Sampling::start(),
             1 => self.sampling = None,
             _ => {}
         }
