@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::transcript::{BodyReader, response_head};
 
-use super::{EVENTS_HEADER, STREAM_END};
+use super::{EVENTS_HEADER, GAP_HEADER, STREAM_END};
 
 const READ_BYTES: usize = 256 << 10;
 /// A server that answers nothing for so long has stopped.
@@ -19,8 +19,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// One kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// A chat answered by a stream of so many events.
-    Stream(u32),
+    /// A chat answered by a stream of so many events, each so long after what was written before it.
+    Stream { events: u32, gap: Duration },
     /// A chat answered whole.
     Whole,
     /// A health check.
@@ -115,7 +115,7 @@ impl Client {
     /// Where there is none.
     pub fn ask(&mut self, ask: Ask, id: &str) -> Result<()> {
         self.stream.write_all(request(ask, id).as_bytes()).with_context(|| format!("ask {id}"))?;
-        let answered = if matches!(ask, Ask::Stream(_)) { self.read_stream() } else { self.read_whole() };
+        let answered = if matches!(ask, Ask::Stream { .. }) { self.read_stream() } else { self.read_whole() };
         answered.with_context(|| format!("answer of {id}"))
     }
 
@@ -154,7 +154,9 @@ fn request(ask: Ask, id: &str) -> String {
     let common = format!("host: localhost\r\nx-request-id: {id}\r\n");
     let (more, stream) = match ask {
         Ask::Health => return format!("GET /health HTTP/1.1\r\n{common}\r\n"),
-        Ask::Stream(events) => (format!("{EVENTS_HEADER}: {events}\r\n"), true),
+        Ask::Stream { events, gap } => {
+            (format!("{EVENTS_HEADER}: {events}\r\n{GAP_HEADER}: {}\r\n", gap.as_micros()), true)
+        }
         Ask::Whole => (String::new(), false),
     };
     let body =

@@ -7,6 +7,8 @@
 mod client;
 mod server;
 
+use std::time::Duration;
+
 pub use client::{Ask, Client, Load, Made};
 pub use server::{Counted, SERVED_MODEL, serve};
 
@@ -14,5 +16,8 @@ pub use server::{Counted, SERVED_MODEL, serve};
 const EVENTS_HEADER: &str = "x-events";
 /// What ends a stream.
 const STREAM_END: &[u8] = b"0\r\n\r\n";
-/// Events of one stream at most.
+/// Header by which it says how many microseconds pass before each of them; without it, none.
+const GAP_HEADER: &str = "x-gap-us";
+/// Events of one stream, and a gap, at most.
 const EVENTS_MAX: u32 = 100_000;
+const GAP_MAX: Duration = Duration::from_secs(10);

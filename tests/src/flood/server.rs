@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::transcript::{RequestHead, request_head};
 
-use super::{EVENTS_HEADER, EVENTS_MAX, STREAM_END};
+use super::{EVENTS_HEADER, EVENTS_MAX, GAP_HEADER, GAP_MAX, STREAM_END};
 
 /// The model that every answer names.
 pub const SERVED_MODEL: &str = "flood";
@@ -171,8 +171,11 @@ impl Connection {
         self.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
         )?;
+        let gap = head.header(GAP_HEADER).map_or(Ok(0), str::parse).context("read the gap between events")?;
+        let gap = Duration::from_micros(gap).min(GAP_MAX);
         let event = event();
         for _ in 0..events {
+            std::thread::sleep(gap);
             self.write(&event)?;
             add(&self.counters.events);
         }

@@ -20,6 +20,8 @@ use inferscope_tests::stage::{Stage, metrics_text, records_when, until};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
+mod starvation;
+
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 const FLOOD_SERVER: &str = env!("CARGO_BIN_EXE_inferscope-flood-server");
 
@@ -35,11 +37,15 @@ const EVENTS_AFTER: u32 = 20;
 /// Twice what the ring holds, in events of which most are streamed. The inference requests are fewer than the
 /// agent lists.
 const FLOOD: [Load; 4] = [
-    Load { name: "kept", ask: Ask::Stream(EVENTS), connections: 8, requests: 40, keeps: true, ..CALM },
-    Load { name: "gone", ask: Ask::Stream(EVENTS), connections: 8, requests: 20, ..CALM },
+    Load { name: "kept", ask: stream(EVENTS), connections: 8, requests: 40, keeps: true, ..CALM },
+    Load { name: "gone", ask: stream(EVENTS), connections: 8, requests: 20, ..CALM },
     Load { name: "whole", ask: Ask::Whole, connections: 4, requests: 400, ..CALM },
     Load { name: "health", ask: Ask::Health, connections: 4, requests: 4_000, ..CALM },
 ];
+const fn stream(events: u32) -> Ask {
+    Ask::Stream { events, gap: Duration::ZERO }
+}
+
 const CALM: Load =
     Load { name: "", ask: Ask::Health, connections: 1, requests: 1, pause: Duration::ZERO, keeps: false };
 
@@ -185,7 +191,7 @@ fn check_records(made: &[Made], records: &[AgentRecord], books: &Books) -> Fate 
                 Some(record) if record.incomplete.is_some() => fate.incomplete += 1,
                 Some(record) => {
                     fate.complete += 1;
-                    let Ask::Stream(events) = load.ask else {
+                    let Ask::Stream { events, .. } = load.ask else {
                         check_record(record, None);
                         continue;
                     };
@@ -209,7 +215,7 @@ fn flood(stopped: bool) {
     wait_until_followed(&agent, 1);
     let mut lived: Vec<Client> = (0..4).map(|_| Client::connect(address).unwrap()).collect();
     for (number, client) in lived.iter_mut().enumerate() {
-        client.ask(Ask::Stream(EVENTS_AFTER), &format!("before-{number}")).unwrap();
+        client.ask(stream(EVENTS_AFTER), &format!("before-{number}")).unwrap();
     }
     if stopped {
         agent.signal(Signal::STOP).unwrap();
@@ -270,7 +276,7 @@ fn wait_until_taken(agent: &AgentProcess, client: &mut Client) {
 fn check_lived(agent: &AgentProcess, mut lived: Vec<Client>) {
     let ids: BTreeSet<String> = (0..lived.len()).map(|number| format!("after-{number}")).collect();
     for (id, client) in ids.iter().zip(&mut lived) {
-        client.ask(Ask::Stream(EVENTS_AFTER), id).unwrap();
+        client.ask(stream(EVENTS_AFTER), id).unwrap();
     }
     let of_ours = |record: &&AgentRecord| record.request_id.as_ref().is_some_and(|id| ids.contains(id));
     let all = |records: &[AgentRecord]| records.iter().filter(of_ours).count() >= ids.len();
