@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod client;
 pub mod fake_server;
+pub mod flood;
 pub mod harness;
 pub mod oracle;
 pub mod page;
