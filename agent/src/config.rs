@@ -18,7 +18,7 @@ use toml::Table;
 pub use keys::ENVIRONMENT_PREFIX;
 pub use section::{LimitSettings, SloSettings};
 
-use crate::lifecycle::logs;
+use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
 use crate::{export, probe, request, workload};
@@ -44,6 +44,7 @@ pub struct Config {
     pub slo: SloSettings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
+    pub sandbox: privileges::Settings,
     /// Rules before the built-in ones.
     pub workload: Vec<Rule>,
 }

@@ -20,6 +20,7 @@ use crate::machine::{self, patient};
 use crate::oracle::{
     AgentRecord, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
 };
+use crate::rights::Rights;
 use crate::socket::Endpoint;
 use crate::wire::{self, Capture};
 
@@ -158,9 +159,19 @@ impl AgentProcess {
     ///
     /// Where it ends or does not become ready; the text has its log.
     pub fn start_with(binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
+        Self::start_as(Rights::of_environment()?, binary, folder, settings)
+    }
+
+    /// The same, with these rights.
+    ///
+    /// # Errors
+    ///
+    /// Where it ends or does not become ready; the text has its log.
+    pub fn start_as(rights: Rights, binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
+        let binary = rights.reach(folder, binary)?;
         let began = Instant::now();
         loop {
-            match Self::try_start(binary, folder, settings) {
+            match Self::try_start(rights, &binary, folder, settings) {
                 Err(error) if began.elapsed() < NODE_BUSY_MAX && format!("{error:#}").contains(NODE_BUSY) => {
                     std::thread::sleep(NODE_BUSY_POLL);
                 }
@@ -169,23 +180,17 @@ impl AgentProcess {
         }
     }
 
-    fn try_start(binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
+    fn try_start(rights: Rights, binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
         let listen = free_address()?;
         let (config, log) = (folder.join("inferscope.toml"), folder.join("agent.log"));
         std::fs::write(&config, machine::agent_settings(settings))
             .with_context(|| format!("write {}", config.display()))?;
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
-        let child = agent_command(binary)
-            .arg("run")
-            .arg("--config")
-            .arg(&config)
-            .args(["--listen", &listen.to_string()])
-            .current_dir(folder)
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("run {}", binary.display()))?;
+        let mut command = agent_command(binary);
+        command.arg("run").arg("--config").arg(&config);
+        command.args(["--listen", &listen.to_string()]).current_dir(folder);
+        let child = rights.spawn(command.stdout(file.try_clone()?).stderr(file))?;
         let mut agent = Self { guard: Guard(child), listen, config, log };
         agent.wait_until_ready()?;
         Ok(agent)

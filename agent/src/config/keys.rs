@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::section::{LimitSettings, SloSettings};
-use crate::lifecycle::logs;
+use crate::lifecycle::{logs, privileges};
 use crate::workload::rules::Rule;
 use crate::{export, probe, request};
 
@@ -42,6 +42,7 @@ pub(super) fn sections() -> [Section; 7] {
         one("slo", fields::<SloSettings>()),
         one("kernel", fields::<probe::plan::Settings>()),
         one("log", fields::<logs::Settings>()),
+        one("sandbox", fields::<privileges::Settings>()),
         Section { name: "workload", keys: fields::<Rule>(), list: true },
     ]
 }

@@ -220,28 +220,13 @@ fn trailer(info: u32) -> Result<usize> {
     })
 }
 
-/// Type information with nothing in it but these tracepoints.
+/// Type information made for tests.
 #[cfg(test)]
-pub(crate) fn sample(tracepoints: &[&str]) -> Vec<u8> {
-    let (mut types, mut strings) = (Vec::new(), vec![0_u8]);
-    for name in tracepoints {
-        for word in [strings.len() as u32, KIND_TYPEDEF << 24, 0] {
-            types.extend(word.to_ne_bytes());
-        }
-        strings.extend(format!("btf_trace_{name}\0").bytes());
-    }
-    let mut bytes = MAGIC.to_ne_bytes().to_vec();
-    bytes.extend([1, 0]);
-    for word in [HEADER_BYTES, 0, types.len(), types.len(), strings.len()] {
-        bytes.extend((word as u32).to_ne_bytes());
-    }
-    bytes.extend(types);
-    bytes.extend(strings);
-    bytes
-}
+pub(crate) mod sample;
 
 #[cfg(test)]
 mod tests {
+    use super::sample::Sample;
     use super::*;
 
     const PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -258,11 +243,27 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_names_of_tracepoints_are_found() {
-        let types = KernelTypes::parse(sample(&["sched_switch", "sk_data_ready"])).unwrap();
+    fn only_whole_names_of_hooks_are_found() {
+        let types =
+            Sample::default().tracepoint("sched_switch", &["bool"]).tracepoint("sk_data_ready", &["sock *"]);
+        let types =
+            KernelTypes::parse(types.function("tcp_sendmsg", &["sock *", "msghdr *"]).finish()).unwrap();
         let found = ["sched_switch", "sk_data_ready", "sched", "switch", "sched_switch_x", ""]
-            .map(|name| types.has_tracepoint(name));
+            .map(|name| types.tracepoint_arguments(name).is_some());
         assert_eq!(found, [true, true, false, false, false, false]);
+        assert_eq!(types.function_arguments("tcp_sendmsg").unwrap(), ["sock *", "msghdr *"]);
+        assert_eq!(types.function_arguments("tcp_send"), None);
+    }
+
+    #[test]
+    fn members_and_constants_are_found() {
+        let types =
+            Sample::default().structure("file", &["f_op", "f_inode"]).constant("bpf_func_id", "BPF_FUNC_a");
+        let types = KernelTypes::parse(types.finish()).unwrap();
+        assert_eq!(types.offset("file", "f_inode").unwrap(), 8);
+        assert!(types.offset("file", "f_inod").is_err());
+        assert!(types.has_enumerator("bpf_func_id", "BPF_FUNC_a"));
+        assert!(!types.has_enumerator("bpf_func_id", "BPF_FUNC_"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const MEMBERS: [(&str, &str, &str); 10] = [
 ];
 
 /// The same of what is read by address, which only older kernels and system calls need.
-const BY_ADDRESS: [(&str, &str, &str); 9] = [
+pub(crate) const BY_ADDRESS: [(&str, &str, &str); 9] = [
     ("SKB_CB", "sk_buff", "cb"),
     ("TASK_STACK", "task_struct", "stack"),
     ("TASK_FILES", "task_struct", "files"),

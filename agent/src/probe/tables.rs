@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use inferscope_common::counter::Counter;
 use inferscope_common::watch::{TGID_COUNT, bit};
 
@@ -53,6 +53,18 @@ impl Tables {
     /// The kernel refuses to change the table.
     pub fn ignore_socket(&mut self, socket: u64) -> Result<()> {
         self.overruled.insert(socket, 1, 0).context("give a socket its verdict")
+    }
+
+    /// Whether a socket is still known: a TCP socket is forgotten when it is gone.
+    ///
+    /// # Errors
+    /// The kernel refuses to read the table.
+    pub fn knows_socket(&self, socket: u64) -> Result<bool> {
+        match self.sockets.get(&socket, 0) {
+            Ok(_) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(error).context("look up a socket"),
+        }
     }
 
     /// The sum of a counter over all processors.

@@ -37,7 +37,9 @@ fn finding(outcome: &Outcome) -> Finding {
     let Some(way) = outcome.way else {
         let (cause, remedy) = without(duty);
         let loss = Loss { costs: duty.without, remedy, cause };
-        return Finding::lost(duty.name, State::Missing, outcome.reasons(), loss);
+        let reasons = outcome.reasons();
+        let found = if reasons.is_empty() { "none beside the system calls".to_owned() } else { reasons };
+        return Finding::lost(duty.name, State::Missing, found, loss);
     };
     let hooks: Vec<String> = way.programs.iter().map(ToString::to_string).collect();
     let hooks = hooks.join(", ");
@@ -48,7 +50,8 @@ fn finding(outcome: &Outcome) -> Finding {
         remedy: "a newer kernel, or one whose functions may be traced, has a better hook",
         cause: costly.then_some(Cause::CostlySocketHook),
     };
-    Finding::lost(duty.name, State::Degraded, format!("{hooks} ({})", outcome.reasons()), loss)
+    let found = if outcome.refused.is_empty() { hooks } else { format!("{hooks} ({})", outcome.reasons()) };
+    Finding::lost(duty.name, State::Degraded, found, loss)
 }
 
 /// Part in the exit status, and what to do.
