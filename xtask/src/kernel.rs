@@ -50,8 +50,8 @@ const AT_ONCE_MAX: usize = 8;
     after_long_help = "Each kernel is booted in an emulated machine (qemu, no hardware virtualisation, no root \
 rights, no network) from Debian's cloud package of that version. Inside, `inferscope doctor --load` loads every program \
 of every fallback; the scripted server is measured over IPv4, IPv6 and a Unix socket: counts, outcomes and chunks \
-exactly, times within 20 ms or 5 % of the guest's own capture; then with each other family of hooks, with CAP_BPF and \
-CAP_PERFMON only, and under lockdown.\n\nWhat is expected of each kernel stands in xtask/src/kernel/expect.rs.\n\n\
+exactly, times within 20 ms or 5 % of the guest's own capture; then with each other family of hooks, and with CAP_BPF \
+and CAP_PERFMON only under both modes of lockdown.\n\nWhat is expected of each kernel stands in xtask/src/kernel/expect.rs.\n\n\
 Examples:\n  cargo xtask kernel              the four of the test suite\n  cargo xtask kernel 6.1          one\n  \
 cargo xtask kernel --list       what the mirror has"
 )]
@@ -134,7 +134,7 @@ fn cannot(place: &Place) -> Option<String> {
     if env::consts::ARCH != "x86_64" {
         return Some("guests are of the kind x86-64, and run the programs of this machine".to_owned());
     }
-    for program in ["qemu-system-x86_64", "tcpdump", "setpriv", "ldd"] {
+    for program in ["qemu-system-x86_64", "tcpdump", "ldd"] {
         if !shell::exists(program) {
             return Some(format!("there is no {program}; `cargo xtask setup --tests` fetches what it can"));
         }
@@ -190,14 +190,19 @@ fn build(place: &Place) -> Result<Programs> {
         cargo
     };
     shell::shown(&mut cargo(&["build", "--bins"])).context("build the programs under test")?;
-    let arguments = ["test", "--no-run", "--test", "requests", "--message-format", "json-render-diagnostics"];
-    let messages = shell::captured(&mut cargo(&arguments)).context("build the test of requests")?;
-    let requests =
-        messages.lines().find_map(test_program).context("find the test of requests among what was built")?;
+    let tests = ["test", "--no-run", "--test", "requests", "--test", "privileges"];
+    let mut tests = cargo(&tests);
+    let messages = shell::captured(tests.args(["--message-format", "json-render-diagnostics"]))
+        .context("build the tests for the guests")?;
+    let test = |name: &str| {
+        let found = messages.lines().find_map(|line| test_program(line, name));
+        found.with_context(|| format!("find the test {name} among what was built"))
+    };
     let work = place.work("kernel")?;
     let programs = Programs {
         folder: place.build.join("debug"),
-        requests,
+        requests: test("requests")?,
+        privileges: test("privileges")?,
         busybox: place.busybox(),
         stripped: work.join("programs"),
     };
@@ -206,7 +211,7 @@ fn build(place: &Place) -> Result<Programs> {
 }
 
 /// One of cargo's messages: `{"target":{"name":"requests","kind":["test"]},"executable":"PATH"}`
-fn test_program(line: &str) -> Option<PathBuf> {
+fn test_program(line: &str, name: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Message {
         target: Target,
@@ -218,7 +223,7 @@ fn test_program(line: &str) -> Option<PathBuf> {
         kind: Vec<String>,
     }
     let message: Message = serde_json::from_str(line).ok()?;
-    (message.target.name == "requests" && message.target.kind == ["test"]).then_some(message.executable)?
+    (message.target.name == name && message.target.kind == ["test"]).then_some(message.executable)?
 }
 
 /// Boots one kernel, runs its steps and judges them.
@@ -236,8 +241,14 @@ fn examine(all: &All<'_>, kernel: &Kernel) -> Result<Examined> {
     guest::add(&mut tree, &steps, KERNEL_LIMIT)?;
     let files = folder.join("initramfs");
     tree.write(&files)?;
-    let machine =
-        Machine { image: &kernel.image, files: &files, folder: &folder, limit: KERNEL_LIMIT, up: guest::UP, stop: &all.stop };
+    let machine = Machine {
+        image: &kernel.image,
+        files: &files,
+        folder: &folder,
+        limit: KERNEL_LIMIT,
+        up: guest::UP,
+        stop: &all.stop,
+    };
     println!("kernel {name}: booting {}", kernel.release);
     let mut progress = Progress { kernel: &name, step: String::new() };
     let run = machine.run(&mut |line| progress.tell(line));
@@ -302,11 +313,12 @@ mod tests {
     #[test]
     fn the_test_program_is_found_among_what_cargo_says() {
         let test = r#"{"reason":"compiler-artifact","target":{"name":"requests","kind":["test"],"src_path":"/r.rs"},"executable":"/b/requests-1"}"#;
-        assert_eq!(test_program(test), Some(PathBuf::from("/b/requests-1")));
+        assert_eq!(test_program(test, "requests"), Some(PathBuf::from("/b/requests-1")));
         let library =
             r#"{"reason":"compiler-artifact","target":{"name":"requests","kind":["lib"]},"executable":null}"#;
-        assert_eq!(test_program(library), None);
-        assert_eq!(test_program(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(test_program(library, "requests"), None);
+        assert_eq!(test_program(test, "privileges"), None);
+        assert_eq!(test_program(r#"{"reason":"build-finished","success":true}"#, "requests"), None);
     }
 
     #[test]
