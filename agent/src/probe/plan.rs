@@ -180,6 +180,16 @@ const UNIX_READ: Program = call(
 );
 const UNIX_WRITE: Program =
     call(Kind::Return, "unix_write", "unix_stream_sendmsg", &["socket *", "msghdr *", "long unsigned int"]);
+/// Lists the sockets which watched processes hold.
+pub const OPEN_SOCKETS: Program = Program {
+    name: "open_sockets",
+    kind: Kind::Iterator,
+    hook: "task_file",
+    takes: &["bpf_iter_meta *", "task_struct *", "unsigned int", "file *"],
+    needs: Needs::Nothing,
+};
+/// Where a Unix socket is closed.
+pub const UNIX_CLOSE: Program = on_entry("unix_close", "unix_release", &["socket *"]);
 const KERNEL_MEMORY: Needs = Needs::KernelMemory;
 
 /// What sockets read and write. Without it the agent measures nothing.
@@ -226,7 +236,7 @@ pub static CALLS: Duty = Duty {
 };
 
 /// Everything else, each with its loss.
-pub static DUTIES: [Duty; 7] = [
+pub static DUTIES: [Duty; 8] = [
     Duty {
         name: "time of writes",
         ways: &[
@@ -288,24 +298,20 @@ pub static DUTIES: [Duty; 7] = [
     Duty {
         name: "end of Unix sockets",
         ways: &[
+            Way { family: Family::Function, programs: &[UNIX_CLOSE], costs: None },
             Way {
                 family: Family::Function,
-                programs: &[on_entry("unix_close", "unix_release", &["socket *"])],
-                costs: None,
-            },
-            Way {
-                family: Family::Function,
-                programs: &[Program {
-                    name: OPEN_SOCKETS,
-                    kind: Kind::Iterator,
-                    hook: "task_file",
-                    takes: &["bpf_iter_meta *", "task_struct *", "unsigned int", "file *"],
-                    needs: Needs::Nothing,
-                }],
+                programs: &[OPEN_SOCKETS],
                 costs: Some("that a server closed a Unix socket is known within a second, not at once"),
             },
         ],
         without: "that a server closed a Unix socket is known only from the end of its process",
+        by_address: false,
+    },
+    Duty {
+        name: "lost ends",
+        ways: &[any_family(&[OPEN_SOCKETS])],
+        without: "where events were lost, a request whose end is among them may stay open for an hour",
         by_address: false,
     },
     Duty {
@@ -324,9 +330,6 @@ pub static DUTIES: [Duty; 7] = [
         by_address: false,
     },
 ];
-
-/// The program that lists the sockets which watched processes hold.
-pub const OPEN_SOCKETS: &str = "open_sockets";
 
 /// The best there is, whatever the family.
 const fn any_family(programs: &'static [Program]) -> Way {
