@@ -154,7 +154,7 @@ impl Probe {
             return Ok(sockets.iter().copied().filter(|socket| !open.contains(socket)).collect());
         }
         let mut gone = HashSet::new();
-        let by_address = self.outcomes.iter().any(|outcome| outcome.duty.by_address);
+        let by_address = self.outcomes.iter().any(|outcome| outcome.duty.when == plan::When::ByAddress);
         for &socket in sockets.iter().filter(|_| by_address) {
             if !self.tables.knows_socket(socket)? {
                 gone.insert(socket);

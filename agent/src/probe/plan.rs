@@ -146,6 +146,16 @@ pub struct Way {
     pub costs: Option<&'static str>,
 }
 
+/// Where a duty is to be done, by where what is known of a socket lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Always,
+    /// In a table by the socket's address.
+    ByAddress,
+    /// In the socket itself.
+    InSocket,
+}
+
 /// Something to be seen, and the ways to see it, the best first.
 #[derive(Debug)]
 pub struct Duty {
@@ -153,8 +163,7 @@ pub struct Duty {
     pub ways: &'static [Way],
     /// What is lost without it.
     pub without: &'static str,
-    /// Only where sockets are known by address.
-    pub by_address: bool,
+    pub when: When,
 }
 
 const fn tracepoint(name: &'static str, hook: &'static str, takes: &'static [&'static str]) -> Program {
@@ -232,7 +241,7 @@ pub static CALLS: Duty = Duty {
         },
     ],
     without: "no requests are measured",
-    by_address: false,
+    when: When::Always,
 };
 
 /// Everything else, each with its loss.
@@ -252,7 +261,7 @@ pub static DUTIES: [Duty; 8] = [
             },
         ],
         without: "writes are timed when the call returns, which a busy processor delays",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "arrival of data",
@@ -280,20 +289,20 @@ pub static DUTIES: [Duty; 8] = [
             },
         ],
         without: "durations begin when the server reads, and the read delay is unknown",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "connection end",
         ways: &[any_family(&[tracepoint("socket_change", "inet_sock_set_state", &["sock *", "int", "int"])])],
         without: "an abort is seen when the server next reads or writes, not when the client leaves, and ports on \
                   which servers listen are found by the periodic scan",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "sockets freed",
         ways: &[any_family(&[tracepoint("socket_destroy", "tcp_destroy_sock", &["sock *"])])],
         without: "closed sockets leave the table by age",
-        by_address: true,
+        when: When::ByAddress,
     },
     Duty {
         name: "end of Unix sockets",
@@ -306,13 +315,13 @@ pub static DUTIES: [Duty; 8] = [
             },
         ],
         without: "that a server closed a Unix socket is known only from the end of its process",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "lost ends",
         ways: &[any_family(&[OPEN_SOCKETS])],
         without: "where events were lost, a request whose end is among them may stay open for an hour",
-        by_address: false,
+        when: When::InSocket,
     },
     Duty {
         name: "process events",
@@ -321,13 +330,13 @@ pub static DUTIES: [Duty; 8] = [
             tracepoint("process_fork", "sched_process_fork", &["task_struct *", "task_struct *"]),
         ])],
         without: "new servers and their children are found by the periodic scan: their first requests may be missed",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "process ends",
         ways: &[any_family(&[tracepoint("process_exit", "sched_process_exit", &["task_struct *"])])],
         without: "ended processes are found by the periodic scan",
-        by_address: false,
+        when: When::Always,
     },
 ];
 
@@ -340,7 +349,11 @@ impl Duty {
     /// Whether it is to be done on this kernel.
     #[must_use]
     pub fn applies(&self, features: &Features) -> bool {
-        !(self.by_address && features.helpers)
+        match self.when {
+            When::Always => true,
+            When::ByAddress => !features.helpers,
+            When::InSocket => features.helpers,
+        }
     }
 
     /// Ways that are open to a family, the best first. For the calls themselves that is the family's own.
