@@ -5,7 +5,6 @@
 
 mod account;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -311,7 +310,7 @@ impl Pipeline {
 
     /// Where no hook tells that a server closed a Unix socket, its open sockets are looked at.
     fn close_unix(&mut self, now: BootTime) {
-        if !self.probe.lists_sockets() || !self.connections.has_quiet_unix(now) {
+        if !self.probe.lists_unix() || !self.connections.has_quiet_unix(now) {
             return;
         }
         match self.probe.open_sockets() {
@@ -327,14 +326,14 @@ impl Pipeline {
 
     /// After a loss, a request may be open on a socket whose end was among the lost.
     fn close_vanished(&mut self, now: BootTime) {
-        let mut gone = HashSet::new();
-        for socket in self.connections.maybe_vanished(now) {
-            match self.probe.tables.knows_socket(socket) {
-                Ok(true) => {}
-                Ok(false) => drop(gone.insert(socket)),
-                Err(error) => self.account.note(Err(error)),
-            }
+        let suspects = self.connections.maybe_vanished(now);
+        if suspects.is_empty() {
+            return;
         }
+        let gone = match self.probe.gone(&suspects) {
+            Ok(gone) => gone,
+            Err(error) => return self.account.note(Err(error)),
+        };
         // What a socket did before it went may still wait in the ring.
         if !gone.is_empty() && self.drain() {
             self.connections.close_vanished(&gone, now, &mut self.models, &mut self.observations);

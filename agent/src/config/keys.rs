@@ -33,7 +33,7 @@ impl Section {
 }
 
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 7] {
+pub(super) fn sections() -> [Section; 8] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),

@@ -133,11 +133,34 @@ impl Probe {
         &self.outcomes
     }
 
-    /// Whether [`Self::open_sockets`] is how the end of a Unix socket is found here.
+    fn uses(&self, program: &plan::Program) -> bool {
+        let mut ways = self.outcomes.iter().filter_map(|outcome| outcome.way);
+        ways.any(|way| way.programs.contains(program))
+    }
+
+    /// Whether the end of a Unix socket has to be found by [`Self::open_sockets`].
     #[must_use]
-    pub fn lists_sockets(&self) -> bool {
-        let programs = self.outcomes.iter().filter_map(|outcome| outcome.way).flat_map(|way| way.programs);
-        programs.into_iter().any(|program| program.name == plan::OPEN_SOCKETS)
+    pub fn lists_unix(&self) -> bool {
+        self.uses(&plan::OPEN_SOCKETS) && !self.uses(&plan::UNIX_CLOSE)
+    }
+
+    /// Those of the sockets that are surely gone.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub fn gone(&mut self, sockets: &[u64]) -> Result<HashSet<u64>> {
+        if self.uses(&plan::OPEN_SOCKETS) {
+            let open = self.open_sockets()?;
+            return Ok(sockets.iter().copied().filter(|socket| !open.contains(socket)).collect());
+        }
+        let mut gone = HashSet::new();
+        let by_address = self.outcomes.iter().any(|outcome| outcome.duty.when == plan::When::ByAddress);
+        for &socket in sockets.iter().filter(|_| by_address) {
+            if !self.tables.knows_socket(socket)? {
+                gone.insert(socket);
+            }
+        }
+        Ok(gone)
     }
 
     /// The sockets that watched processes hold, of those the programs have looked at.
@@ -145,8 +168,11 @@ impl Probe {
     /// # Errors
     /// The kernel has no such iterator, or refuses the pass.
     pub fn open_sockets(&mut self) -> Result<HashSet<u64>> {
-        let program: &mut Iter =
-            self.ebpf.program_mut(plan::OPEN_SOCKETS).context("program is not in the object")?.try_into()?;
+        let program: &mut Iter = self
+            .ebpf
+            .program_mut(plan::OPEN_SOCKETS.name)
+            .context("program is not in the object")?
+            .try_into()?;
         let link = program.attach().context("attach the iterator over files")?;
         let mut cookies = Vec::new();
         program.take_link(link)?.into_file()?.read_to_end(&mut cookies).context("list open sockets")?;

@@ -146,6 +146,16 @@ pub struct Way {
     pub costs: Option<&'static str>,
 }
 
+/// Where a duty is to be done, by where what is known of a socket lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Always,
+    /// In a table by the socket's address.
+    ByAddress,
+    /// In the socket itself.
+    InSocket,
+}
+
 /// Something to be seen, and the ways to see it, the best first.
 #[derive(Debug)]
 pub struct Duty {
@@ -153,8 +163,7 @@ pub struct Duty {
     pub ways: &'static [Way],
     /// What is lost without it.
     pub without: &'static str,
-    /// Only where sockets are known by address.
-    pub by_address: bool,
+    pub when: When,
 }
 
 const fn tracepoint(name: &'static str, hook: &'static str, takes: &'static [&'static str]) -> Program {
@@ -180,6 +189,16 @@ const UNIX_READ: Program = call(
 );
 const UNIX_WRITE: Program =
     call(Kind::Return, "unix_write", "unix_stream_sendmsg", &["socket *", "msghdr *", "long unsigned int"]);
+/// Lists the sockets which watched processes hold.
+pub const OPEN_SOCKETS: Program = Program {
+    name: "open_sockets",
+    kind: Kind::Iterator,
+    hook: "task_file",
+    takes: &["bpf_iter_meta *", "task_struct *", "unsigned int", "file *"],
+    needs: Needs::Nothing,
+};
+/// Where a Unix socket is closed.
+pub const UNIX_CLOSE: Program = on_entry("unix_close", "unix_release", &["socket *"]);
 const KERNEL_MEMORY: Needs = Needs::KernelMemory;
 
 /// What sockets read and write. Without it the agent measures nothing.
@@ -222,11 +241,11 @@ pub static CALLS: Duty = Duty {
         },
     ],
     without: "no requests are measured",
-    by_address: false,
+    when: When::Always,
 };
 
 /// Everything else, each with its loss.
-pub static DUTIES: [Duty; 7] = [
+pub static DUTIES: [Duty; 8] = [
     Duty {
         name: "time of writes",
         ways: &[
@@ -242,7 +261,7 @@ pub static DUTIES: [Duty; 7] = [
             },
         ],
         without: "writes are timed when the call returns, which a busy processor delays",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "arrival of data",
@@ -270,43 +289,39 @@ pub static DUTIES: [Duty; 7] = [
             },
         ],
         without: "durations begin when the server reads, and the read delay is unknown",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "connection end",
         ways: &[any_family(&[tracepoint("socket_change", "inet_sock_set_state", &["sock *", "int", "int"])])],
         without: "an abort is seen when the server next reads or writes, not when the client leaves, and ports on \
                   which servers listen are found by the periodic scan",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "sockets freed",
         ways: &[any_family(&[tracepoint("socket_destroy", "tcp_destroy_sock", &["sock *"])])],
         without: "closed sockets leave the table by age",
-        by_address: true,
+        when: When::ByAddress,
     },
     Duty {
         name: "end of Unix sockets",
         ways: &[
+            Way { family: Family::Function, programs: &[UNIX_CLOSE], costs: None },
             Way {
                 family: Family::Function,
-                programs: &[on_entry("unix_close", "unix_release", &["socket *"])],
-                costs: None,
-            },
-            Way {
-                family: Family::Function,
-                programs: &[Program {
-                    name: OPEN_SOCKETS,
-                    kind: Kind::Iterator,
-                    hook: "task_file",
-                    takes: &["bpf_iter_meta *", "task_struct *", "unsigned int", "file *"],
-                    needs: Needs::Nothing,
-                }],
+                programs: &[OPEN_SOCKETS],
                 costs: Some("that a server closed a Unix socket is known within a second, not at once"),
             },
         ],
         without: "that a server closed a Unix socket is known only from the end of its process",
-        by_address: false,
+        when: When::Always,
+    },
+    Duty {
+        name: "lost ends",
+        ways: &[any_family(&[OPEN_SOCKETS])],
+        without: "where events were lost, a request whose end is among them may stay open for an hour",
+        when: When::InSocket,
     },
     Duty {
         name: "process events",
@@ -315,18 +330,15 @@ pub static DUTIES: [Duty; 7] = [
             tracepoint("process_fork", "sched_process_fork", &["task_struct *", "task_struct *"]),
         ])],
         without: "new servers and their children are found by the periodic scan: their first requests may be missed",
-        by_address: false,
+        when: When::Always,
     },
     Duty {
         name: "process ends",
         ways: &[any_family(&[tracepoint("process_exit", "sched_process_exit", &["task_struct *"])])],
         without: "ended processes are found by the periodic scan",
-        by_address: false,
+        when: When::Always,
     },
 ];
-
-/// The program that lists the sockets which watched processes hold.
-pub const OPEN_SOCKETS: &str = "open_sockets";
 
 /// The best there is, whatever the family.
 const fn any_family(programs: &'static [Program]) -> Way {
@@ -337,7 +349,11 @@ impl Duty {
     /// Whether it is to be done on this kernel.
     #[must_use]
     pub fn applies(&self, features: &Features) -> bool {
-        !(self.by_address && features.helpers)
+        match self.when {
+            When::Always => true,
+            When::ByAddress => !features.helpers,
+            When::InSocket => features.helpers,
+        }
     }
 
     /// Ways that are open to a family, the best first. For the calls themselves that is the family's own.

@@ -4,12 +4,22 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use inferscope_common::counter::Counter;
+use inferscope_common::socket::SocketState;
 use inferscope_common::watch::{TGID_COUNT, bit};
+
+/// [`SocketState`] as the map library wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct StateValue(SocketState);
+
+// SAFETY: SocketState is repr(C), of integers, without implicit padding.
+unsafe impl aya::Pod for StateValue {}
 
 /// Every table that the agent reads or writes.
 pub struct Tables {
     watched: Array<MapData, u64>,
     ports: Array<MapData, u64>,
+    sockets: HashMap<MapData, u64, StateValue>,
     overruled: HashMap<MapData, u64, u8>,
     counters: PerCpuArray<MapData, u64>,
 }
@@ -23,6 +33,7 @@ impl Tables {
         Ok(Self {
             watched: Array::try_from(take(ebpf, "WATCHED")?)?,
             ports: Array::try_from(take(ebpf, "PORTS")?)?,
+            sockets: HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             overruled: HashMap::try_from(take(ebpf, "OVERRULED")?)?,
             counters: PerCpuArray::try_from(take(ebpf, "COUNTERS")?)?,
         })
@@ -55,7 +66,7 @@ impl Tables {
         self.overruled.insert(socket, 1, 0).context("give a socket its verdict")
     }
 
-    /// Whether a socket is still known: a TCP socket is forgotten when it is gone.
+    /// Whether a socket that is known by its address still is: a TCP socket is forgotten when it is gone.
     ///
     /// # Errors
     /// The kernel refuses to read the table.

@@ -174,6 +174,7 @@ fn without_hooks_at_sockets_system_calls_are_left() {
         ("arrival of data", State::Degraded),
         ("end of Unix sockets", State::Missing),
     ];
+    // By address there, so that no list of open sockets is needed.
     check(&sample, 22, &expected);
 }
 
