@@ -119,7 +119,8 @@ fn everything(endpoint: Endpoint, count: usize) -> Options {
 fn check_everything(listen: &str) {
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(scene) = Scene::start(listen, false) else { return };
-    scene.check(&everything(scene.server.endpoint.clone(), 400));
+    let options = everything(scene.server.endpoint.clone(), 400);
+    scene.check(&options);
 }
 
 #[test]

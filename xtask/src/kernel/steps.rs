@@ -138,15 +138,19 @@ fn doctor(programs: &Programs) -> String {
 
 /// Which of the hooks that the agent knows this kernel's types have, by other means than the agent's.
 fn hooks() -> String {
-    r#"tr '\0' '\n' </sys/kernel/btf/vmlinux >/tmp/types
-grep -o '"[a-z_]*/[a-z0-9_]*"' /tmp/doctor.json | tr -d '"' | sort -u | while IFS=/ read -r kind name; do
+    r#"grep -o '"[a-z_]*/[a-z0-9_]*"' /tmp/doctor.json | tr -d '"' | sort -u | while IFS=/ read -r kind name; do
     case $kind in
         tp_btf) type=btf_trace_$name ;;
         iter) type=bpf_iter_$name ;;
         *) type=$name ;;
     esac
-    grep -qxF "$type" /tmp/types && echo "$kind/$name"
-done
+    echo "$type $kind/$name"
+done >/tmp/wanted
+cut -d ' ' -f 1 /tmp/wanted | sort -u >/tmp/patterns
+tr '\0' '\n' </sys/kernel/btf/vmlinux | grep -xFf /tmp/patterns | sort -u >/tmp/types
+while read -r type hook; do
+    grep -qxF "$type" /tmp/types && echo "$hook"
+done </tmp/wanted
 :
 "#
     .to_owned()
