@@ -91,6 +91,10 @@ enum Command {
         /// Write JSON instead of text
         #[arg(long)]
         json: bool,
+        /// Load and attach every kernel program for a moment, the unused ones too: what this kernel takes for sure.
+        /// Needs the rights of the agent, and may run beside it
+        #[arg(long)]
+        load: bool,
     },
 }
 
@@ -211,7 +215,7 @@ fn execute(
             check::run(&config, &sources, out).map_err(Failure::Other)?;
             Ok(0)
         }
-        Command::Doctor { json } => doctor::run(&Node::this(), json, out).map_err(Failure::Other),
+        Command::Doctor { json, load } => doctor::run(&Node::this(), json, load, out).map_err(Failure::Other),
     }
 }
 

@@ -21,7 +21,7 @@ pub use section::{LimitSettings, SloSettings};
 use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{export, request, workload};
+use crate::{export, probe, request, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -42,6 +42,7 @@ pub struct Config {
     pub limits: LimitSettings,
     pub request: request::Settings,
     pub slo: SloSettings,
+    pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
     /// Rules before the built-in ones.

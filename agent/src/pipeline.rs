@@ -35,6 +35,11 @@ use crate::workload::{Changes, Workloads};
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// Socket events between two looks at the process ring.
 const DRAIN_EVENTS: usize = 4096;
+/// Rounds of so many events at one look, at most: what a flood keeps full must not keep the agent from its
+/// ticks, nor from being told to stop.
+const DRAIN_ROUNDS: usize = 64;
+/// Ends of processes that wait until what the processes did is taken; beyond that they do not wait.
+const EXITS_MAX: usize = 1024;
 /// Pace of the signals' tick.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Pace of the look at the whole of `/proc`, for what the process events did not tell.
@@ -109,7 +114,7 @@ struct Pipeline {
     observations: Vec<Observation>,
     ignored: Vec<u64>,
     /// Processes that ended; what they did before may still wait in the ring.
-    exited: Vec<(u32, BootTime)>,
+    exits: Vec<ProcessEvent>,
 }
 
 impl Pipeline {
@@ -121,7 +126,7 @@ impl Pipeline {
         let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
         let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
         let mut pipeline = Self {
-            probe: Probe::start()?,
+            probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
             connections: Connections::new(config.request.clone()),
@@ -130,12 +135,12 @@ impl Pipeline {
             account: account::Account::new(config.sandbox.program_statistics),
             observations: Vec::new(),
             ignored: Vec::new(),
-            exited: Vec::new(),
+            exits: Vec::new(),
         };
         for signal in &pipeline.signals {
             pipeline.health.set_signal(signal.name(), SignalState::Ok);
         }
-        pipeline.health.set_probes(account::probe_states(pipeline.probe.hooks()));
+        pipeline.health.set_probes(account::probe_states(pipeline.probe.outcomes()));
         pipeline.scan();
         pipeline.health.set_scanned();
         pipeline.tick();
@@ -169,7 +174,9 @@ impl Pipeline {
                     manager.alive();
                 }
                 _ = scan.tick() => self.scan(),
-                _ = drain.tick() => self.drain(),
+                _ = drain.tick() => {
+                    self.drain();
+                }
             }
         }
         info!("stopping");
@@ -190,44 +197,50 @@ impl Pipeline {
         }
     }
 
-    /// Takes what waits in both rings: first who is there, then what they did.
-    fn drain(&mut self) {
-        loop {
+    /// Takes what waits in both rings: first who is there, then what they did, then who has gone. False where
+    /// more comes than can be taken.
+    fn drain(&mut self) -> bool {
+        for _ in 0..DRAIN_ROUNDS {
             self.take_processes();
             let taken = self.take_sockets();
             self.hand_on();
             if taken < DRAIN_EVENTS {
-                return self.end_exited();
+                self.end_exited();
+                return true;
             }
         }
+        false
     }
 
     fn take_processes(&mut self) {
         for event in self.probe.rings.drain_processes() {
-            let now = BootTime(event.time_ns);
-            let changes = self.workloads.on_process(&event, now);
-            self.apply(&changes);
-            self.confirm(&event, now);
-        }
-    }
-
-    /// What follows from a process event beside the workloads' changes.
-    fn confirm(&mut self, event: &ProcessEvent, now: BootTime) {
-        let known = self.workloads.find(event.tgid);
-        match ProcessKind::try_from(event.kind) {
-            // The kernel has set the bit; setting it again restores one that a neighbour's change took.
-            Ok(ProcessKind::Fork) if known.is_some() => {
-                self.account.note(self.probe.tables.set_watched(event.tgid, true));
+            self.account.process_events += 1;
+            let exit = event.kind == ProcessKind::Exit as u32;
+            // The number of a process that has ended may be given again.
+            if self.exits.len() >= EXITS_MAX || self.exits.iter().any(|gone| gone.tgid == event.tgid) {
+                self.end_exited();
             }
-            Ok(ProcessKind::Exit) if known.is_none() => self.exited.push((event.tgid, now)),
-            _ => {}
+            if exit { self.exits.push(event) } else { self.take_process(&event) }
         }
     }
 
-    /// Ends what processes that are gone left open, once all they did has been taken.
+    fn take_process(&mut self, event: &ProcessEvent) {
+        let changes = self.workloads.on_process(event, BootTime(event.time_ns));
+        self.apply(&changes);
+        // The kernel has set the bit; setting it again restores one that a neighbour's change took.
+        if event.kind == ProcessKind::Fork as u32 && self.workloads.find(event.tgid).is_some() {
+            self.account.note(self.probe.tables.set_watched(event.tgid, true));
+        }
+    }
+
+    /// Ends processes that are gone, and what they left open, once all they did has been taken.
     fn end_exited(&mut self) {
-        for (tgid, now) in self.exited.drain(..) {
-            self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
+        for event in std::mem::take(&mut self.exits) {
+            self.take_process(&event);
+            if self.workloads.find(event.tgid).is_none() {
+                let (tgid, now) = (event.tgid, BootTime(event.time_ns));
+                self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
+            }
         }
         self.hand_on();
     }
@@ -264,11 +277,13 @@ impl Pipeline {
     fn tick(&mut self) {
         let begun = Instant::now();
         // A tick that comes late must not judge by what has not been taken yet.
-        self.drain();
+        let all_taken = self.drain();
         let now = BootTime::now();
-        self.connections.on_tick(now, &mut self.models, &mut self.observations);
-        self.close_unix(now);
-        self.hand_on();
+        if all_taken {
+            self.connections.on_tick(now, &mut self.models, &mut self.observations);
+            self.close_unix(now);
+            self.hand_on();
+        }
         for (workload, model) in self.models.expire(now) {
             for signal in &mut self.signals {
                 signal.forget_model(&workload, &model);
@@ -293,24 +308,44 @@ impl Pipeline {
         debug!(took = ?begun.elapsed(), "tick");
     }
 
-    /// No hook tells that a server closed a Unix socket, so its open sockets are looked at.
+    /// Where no hook tells that a server closed a Unix socket, its open sockets are looked at.
     fn close_unix(&mut self, now: BootTime) {
-        if !self.connections.has_quiet_unix(now) {
+        if !self.probe.lists_unix() || !self.connections.has_quiet_unix(now) {
             return;
         }
         match self.probe.open_sockets() {
             Ok(open) => {
                 // What a socket did before it went may still wait in the ring.
-                self.drain();
-                self.connections.close_unix(&open, now, &mut self.models, &mut self.observations);
+                if self.drain() {
+                    self.connections.close_unix(&open, now, &mut self.models, &mut self.observations);
+                }
             }
             Err(error) => self.account.note(Err(error)),
         }
     }
 
+    /// After a loss, a request may be open on a socket whose end was among the lost.
+    fn close_vanished(&mut self, now: BootTime) {
+        let suspects = self.connections.maybe_vanished(now);
+        if suspects.is_empty() {
+            return;
+        }
+        let gone = match self.probe.gone(&suspects) {
+            Ok(gone) => gone,
+            Err(error) => return self.account.note(Err(error)),
+        };
+        // What a socket did before it went may still wait in the ring.
+        if !gone.is_empty() && self.drain() {
+            self.connections.close_vanished(&gone, now, &mut self.models, &mut self.observations);
+            self.hand_on();
+        }
+    }
+
     fn scan(&mut self) {
-        let changes = self.workloads.scan(BootTime::now());
+        let now = BootTime::now();
+        let changes = self.workloads.scan(now);
         self.apply(&changes);
+        self.close_vanished(now);
     }
 
     /// Tells the kernel and the signals who came and went.

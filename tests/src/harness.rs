@@ -16,8 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{self, HEADER_CANARY, PROMPT_CANARY};
 use crate::fake_server::{COMPLETION_CANARY, Served};
+use crate::machine::{self, patient};
 use crate::oracle::{
-    AgentRecord, Bounds, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
+    AgentRecord, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
 };
 use crate::rights::Rights;
 use crate::socket::Endpoint;
@@ -49,7 +50,7 @@ impl Guard {
     pub(crate) fn end(&mut self) -> Result<(ExitStatus, Duration)> {
         let asked = Instant::now();
         kill_process(Pid::from_child(&self.0), Signal::TERM).context("ask a process to end")?;
-        while asked.elapsed() < END_TIME_MAX {
+        while asked.elapsed() < patient(END_TIME_MAX) {
             if let Some(status) = self.0.try_wait()? {
                 return Ok((status, asked.elapsed()));
             }
@@ -182,7 +183,8 @@ impl AgentProcess {
     fn try_start(rights: Rights, binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
         let listen = free_address()?;
         let (config, log) = (folder.join("inferscope.toml"), folder.join("agent.log"));
-        std::fs::write(&config, settings).with_context(|| format!("write {}", config.display()))?;
+        std::fs::write(&config, machine::agent_settings(settings))
+            .with_context(|| format!("write {}", config.display()))?;
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
         let mut command = agent_command(binary);
@@ -200,7 +202,8 @@ impl AgentProcess {
     ///
     /// Where they cannot be written or it is gone.
     pub fn reload(&self, settings: &str) -> Result<()> {
-        std::fs::write(&self.config, settings).with_context(|| format!("write {}", self.config.display()))?;
+        std::fs::write(&self.config, machine::agent_settings(settings))
+            .with_context(|| format!("write {}", self.config.display()))?;
         self.signal(Signal::HUP)
     }
 
@@ -225,7 +228,7 @@ impl AgentProcess {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let began = Instant::now();
-        while began.elapsed() < READY_TIME_MAX {
+        while began.elapsed() < patient(READY_TIME_MAX) {
             if let Some(status) = self.guard.0.try_wait()? {
                 bail!("the agent ended with {status}: {}", self.read_log()?);
             }
@@ -234,7 +237,7 @@ impl AgentProcess {
             }
             std::thread::sleep(READY_POLL);
         }
-        bail!("the agent is not ready after {} s: {}", READY_TIME_MAX.as_secs(), self.read_log()?);
+        bail!("the agent is not ready after {} s: {}", began.elapsed().as_secs(), self.read_log()?);
     }
 
     /// Its process id, for measurements of what it costs.
@@ -331,7 +334,7 @@ pub async fn load_and_compare(
             }
         }
     };
-    if matches!(options.endpoint, Endpoint::Unix(_)) && !options.scenarios.is_empty() {
+    if !options.scenarios.is_empty() {
         truth.add_served(&fetch_served(&options.endpoint)?);
     }
     let Some((source, exchanges)) = truth.best() else { bail!("no request was made") };
@@ -339,7 +342,7 @@ pub async fn load_and_compare(
     reader.settle(exchanges.iter().filter(|exchange| exchange.is_inference()).count())?;
     let records = serde_json::to_vec_pretty(&reader.records).context("write records as JSON")?;
     std::fs::write(folder.join("records.json"), records).context("keep the records")?;
-    Ok(compare(exchanges, &reader.records, Bounds::of(source)))
+    Ok(compare(exchanges, &reader.records, machine::bounds(source)))
 }
 
 /// What a server that follows scripts has logged.
@@ -368,7 +371,7 @@ impl RecordReader {
     fn settle(&mut self, expected: usize) -> Result<()> {
         let began = Instant::now();
         self.read()?;
-        while self.records.len() < expected && began.elapsed() < RECORDS_TIME_MAX {
+        while self.records.len() < expected && began.elapsed() < patient(RECORDS_TIME_MAX) {
             std::thread::sleep(POLL);
             self.read()?;
         }

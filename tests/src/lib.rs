@@ -8,7 +8,9 @@
 pub mod bench;
 pub mod client;
 pub mod fake_server;
+pub mod flood;
 pub mod harness;
+pub mod machine;
 pub mod oracle;
 pub mod page;
 pub mod prometheus;
