@@ -46,8 +46,9 @@ Exit status:
 
 const RUN_HELP: &str = "\
 Needs root, or CAP_BPF and CAP_PERFMON, with CAP_SYS_PTRACE and
-CAP_DAC_READ_SEARCH to see other users' servers. Servers need no change and no
-restart, and those that start later are found.
+CAP_DAC_READ_SEARCH to see other users' servers; what it does not need once it
+measures is given up. Servers need no change and no restart, and those that
+start later are found.
 
 Signals: SIGHUP reads the configuration again; SIGTERM and Ctrl-C end it within
 2 s. One agent runs on a node: a second one is refused.

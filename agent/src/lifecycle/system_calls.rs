@@ -146,11 +146,18 @@ const FILE_CONTROLS: [i32; 5] =
 /// Of `prctl`: names of threads and of memory; and, as the next filter is installed, what it begins with.
 const PROCESS_CONTROLS: [i32; 4] =
     [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, libc::PR_SET_NO_NEW_PRIVS];
-const SOCKET_OPTIONS: [(i32, i32); 4] = [
+const SOCKET_OPTIONS: [(i32, i32); 5] = [
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
     (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
     (libc::SOL_SOCKET, libc::SO_LINGER),
+];
+/// Calls that open a file, and which argument says how.
+const OPEN: &[(c_long, u8)] = &[
+    (libc::SYS_openat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1),
 ];
 /// A file opened with any of these is changed.
 const OPEN_TO_WRITE: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
@@ -226,7 +233,6 @@ fn checked(statistics: bool) -> Result<Vec<Rules>> {
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     let mut checked = vec![
         (libc::SYS_bpf, bpf.map(|command| rule(&[(0, Dword, Eq, command)])).collect::<Result<_>>()?),
-        (libc::SYS_openat, vec![rule(&[(2, Dword, bits(OPEN_TO_WRITE), 0)])?]),
         (libc::SYS_mmap, vec![rule(&[(2, Dword, bits(libc::PROT_EXEC), 0)])?]),
         (libc::SYS_mprotect, vec![rule(&[(2, Dword, bits(libc::PROT_EXEC), 0)])?]),
         (libc::SYS_clone, vec![rule(&[(0, Dword, bits(libc::CLONE_THREAD | NEW_NAMESPACES), thread)])?]),
@@ -245,8 +251,9 @@ fn checked(statistics: bool) -> Result<Vec<Rules>> {
         // A limit is read, not set.
         (libc::SYS_prlimit64, vec![rule(&[(2, Qword, Eq, 0)])?]),
     ];
-    #[cfg(target_arch = "x86_64")]
-    checked.push((libc::SYS_open, vec![rule(&[(1, Dword, bits(OPEN_TO_WRITE), 0)])?]));
+    for &(call, argument) in OPEN {
+        checked.push((call, vec![rule(&[(argument, Dword, bits(OPEN_TO_WRITE), 0)])?]));
+    }
     Ok(checked)
 }
 
