@@ -5,7 +5,7 @@
 
 pub mod api;
 mod http;
-mod negotiate;
+pub mod negotiate;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -48,7 +48,11 @@ impl KernelTypes {
         Self::parse(bytes).with_context(|| format!("parse kernel types of {}", path.display()))
     }
 
-    fn parse(bytes: Vec<u8>) -> Result<Self> {
+    /// Reads the content of such a file.
+    ///
+    /// # Errors
+    /// The bytes are no BTF.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self> {
         if bytes.len() < HEADER_BYTES || u16::from_ne_bytes([bytes[0], bytes[1]]) != MAGIC {
             bail!("no BTF header");
         }

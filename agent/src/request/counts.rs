@@ -18,7 +18,7 @@ pub struct Counts {
     /// Requests that ended before their head was complete, so that nothing says what they were.
     pub requests_unfinished: u64,
     failures: [u64; ParseFailure::ALL.len()],
-    incomplete: [u64; 3],
+    incomplete: [u64; 2],
 }
 
 impl Counts {
@@ -29,7 +29,7 @@ impl Counts {
 
     /// Records that are incomplete, by reason.
     pub fn incompletes(&self) -> impl Iterator<Item = (Incomplete, u64)> + '_ {
-        [Incomplete::EventsLost, Incomplete::BorderMissed, Incomplete::StartUnseen]
+        [Incomplete::EventsLost, Incomplete::BorderMissed]
             .into_iter()
             .map(|reason| (reason, self.incomplete[reason as usize]))
     }

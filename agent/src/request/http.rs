@@ -303,6 +303,11 @@ impl HeadBuffer {
         Ok(())
     }
 
+    /// Memory it holds, in bytes.
+    pub fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The bytes so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
