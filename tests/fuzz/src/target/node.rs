@@ -33,30 +33,40 @@ const FILES: [(u8, &str, &[u8]); 9] = [
     (b'n', "root/var/run/secrets/kubernetes.io/serviceaccount/namespace", b"prod"),
 ];
 
+struct Proc {
+    folder: TempDir,
+    /// Files that are not as usual.
+    changed: Vec<&'static str>,
+}
+
 thread_local! {
     /// Made once: a folder for each input would be most of the work.
-    static PROC: RefCell<Option<TempDir>> = const { RefCell::new(None) };
+    static PROC: RefCell<Option<Proc>> = const { RefCell::new(None) };
 }
 
 pub fn run(bytes: &[u8]) {
     PROC.with_borrow_mut(|slot| {
-        let folder = slot.get_or_insert_with(make_proc);
-        let mut events = Vec::new();
-        for (_, name, usual) in FILES {
-            write(folder.path(), name, usual);
+        let proc = slot.get_or_insert_with(make_proc);
+        let (folder, mut events) = (proc.folder.path(), Vec::new());
+        let changed = std::mem::take(&mut proc.changed);
+        for (_, name, usual) in FILES.iter().filter(|(_, name, _)| changed.contains(name)) {
+            write(folder, name, usual);
         }
         for part in bytes.split(|byte| *byte == MARK).filter(|part| !part.is_empty()) {
             match FILES.iter().find(|(letter, _, _)| *letter == part[0]) {
-                Some((_, name, _)) => write(folder.path(), name, &part[1..]),
+                Some((_, name, _)) => {
+                    write(folder, name, &part[1..]);
+                    proc.changed.push(name);
+                }
                 None => events.extend(decode::process(part)),
             }
         }
-        read_files(folder.path());
-        follow(folder.path(), &events);
+        read_files(folder);
+        follow(folder, &events);
     });
 }
 
-fn make_proc() -> TempDir {
+fn make_proc() -> Proc {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
     let folder = folder.expect("a folder can be made");
@@ -68,7 +78,7 @@ fn make_proc() -> TempDir {
         let link = own.join("fd").join(socket.to_string());
         std::os::unix::fs::symlink(format!("socket:[{socket}]"), link).expect("a link can be made");
     }
-    folder
+    Proc { folder, changed: FILES.map(|(_, name, _)| name).to_vec() }
 }
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) {
