@@ -14,7 +14,7 @@ use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, evide
 use inferscope_tests::machine::{concurrency, patient, requests, sockets};
 use inferscope_tests::skip;
 use inferscope_tests::socket::Endpoint;
-use inferscope_tests::stage::until;
+use inferscope_tests::stage::{metrics_text, until};
 use inferscope_tests::wire::Capture;
 
 /// A node has one agent.
@@ -167,6 +167,9 @@ fn servers_on_every_kind_of_socket_are_measured_by_one_agent() {
         let comparison = runtime.block_on(compared).unwrap();
         println!("{kind}\n{comparison}");
         if !comparison.passed {
+            let page = metrics_text(&agent).unwrap();
+            let losses = page.lines().filter(|line| line.starts_with("inferscope_events_lost_total"));
+            losses.filter(|line| !line.ends_with(" 0")).for_each(|line| println!("{line}"));
             let evidence = evidence(&comparison, folder.path()).unwrap();
             let log = agent.read_log().unwrap();
             panic!(
