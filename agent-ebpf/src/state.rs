@@ -147,7 +147,6 @@ pub unsafe fn is_overruled(socket: *mut SocketState, key: u64) -> bool {
 /// `socket` is a live value, `event` a live place for one.
 #[inline(always)]
 pub unsafe fn next_event(event: *mut SocketEvent, socket: *mut SocketState, key: u64, kind: SocketKind) {
-    emit::count(Counter::SocketSeen);
     unsafe {
         (*socket).sequence += 1;
         let sequence = (*socket).sequence;

@@ -4,6 +4,7 @@
 //! pace; the HTTP server runs on threads of its own and reads atomics.
 
 mod account;
+mod beat;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use inferscope_common::process::{ProcessEvent, ProcessKind};
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
+
+use beat::{Beat, Due};
 
 use crate::cli::Start;
 use crate::clock::BootTime;
@@ -31,8 +33,8 @@ use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
 use crate::workload::{Changes, Workloads};
 
-/// Pace at which the rings are looked at: what a record waits at most, and 50 wake-ups a second.
-const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// Pace at which the rings are looked at: what a record waits at most, and 20 wake-ups a second.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
 /// Socket events between two looks at the process ring.
 const DRAIN_EVENTS: usize = 4096;
 /// Rounds of so many events at one look, at most: what a flood keeps full must not keep the agent from its
@@ -58,9 +60,9 @@ pub fn run(start: Start) -> Result<()> {
         .enable_all()
         .build()
         .context("start the pipeline's clock")?;
-    let lifecycle = {
+    let happens = {
         let _inside = own.enter();
-        Lifecycle::listen()?
+        Happens { lifecycle: Lifecycle::listen()?, beat: Beat::every(DRAIN_EVERY)? }
     };
     let manager = ServiceManager::of_process();
     let listener = listen(&config)?;
@@ -81,7 +83,7 @@ pub fn run(start: Start) -> Result<()> {
             let ended = async { drop(stopped.await) };
             export::serve(TcpListener::from_std(listener)?, shared, ended).await
         });
-        pipeline.run(config, lifecycle, manager, reload).await;
+        pipeline.run(config, happens, manager, reload).await;
         let _server_gone = stop.send(());
         match tokio::time::timeout(STOP_WITHIN / 2, served).await {
             Ok(served) => served.context("the server's task")?,
@@ -100,6 +102,12 @@ fn listen(config: &Config) -> Result<std::net::TcpListener> {
         .with_context(|| format!("listen on {address} (export.listen); another program may have it"))?;
     listener.set_nonblocking(true).context("prepare the http listener")?;
     Ok(listener)
+}
+
+/// What the pipeline waits for.
+struct Happens {
+    lifecycle: Lifecycle,
+    beat: Beat,
 }
 
 /// The state of all rooms.
@@ -150,18 +158,16 @@ impl Pipeline {
     async fn run(
         mut self,
         mut config: Config,
-        mut lifecycle: Lifecycle,
+        mut happens: Happens,
         manager: ServiceManager,
         reload: impl Fn(&mut Config) -> Result<()>,
     ) {
         manager.ready(&account::summary(&self.probe, &self.workloads));
-        let mut drain = steady(DRAIN_EVERY);
-        let mut tick = steady(TICK_EVERY);
-        let mut scan = steady(SCAN_EVERY);
+        let (mut tick, mut scan) = (Due::every(TICK_EVERY), Due::every(SCAN_EVERY));
         loop {
             tokio::select! {
                 biased;
-                event = lifecycle.next() => match event {
+                event = happens.lifecycle.next() => match event {
                     LifecycleEvent::Stop => break,
                     LifecycleEvent::Reload => {
                         manager.reloading();
@@ -169,13 +175,17 @@ impl Pipeline {
                         manager.ready(&account::summary(&self.probe, &self.workloads));
                     }
                 },
-                _ = tick.tick() => {
-                    self.tick();
-                    manager.alive();
-                }
-                _ = scan.tick() => self.scan(),
-                _ = drain.tick() => {
-                    self.drain();
+                () = happens.beat.next() => {
+                    let now = Instant::now();
+                    if scan.is_over(now) {
+                        self.scan();
+                    }
+                    if tick.is_over(now) {
+                        self.tick();
+                        manager.alive();
+                    } else {
+                        self.drain();
+                    }
                 }
             }
         }
@@ -379,12 +389,4 @@ impl Pipeline {
             }
         }
     }
-}
-
-/// A timer that begins a period from now, since everything was done once at the start; when it is late, it
-/// goes on from then: a look that was missed is not made up.
-fn steady(period: Duration) -> tokio::time::Interval {
-    let mut timer = interval_at(tokio::time::Instant::now() + period, period);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    timer
 }

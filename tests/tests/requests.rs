@@ -75,7 +75,7 @@ impl Scene {
             let server = start_server();
             (start_agent(), server)
         };
-        // The agent looks 50 times a second, and the demonstration server answers sooner.
+        // The agent looks 20 times a second, and the demonstration server answers sooner.
         let says_so = || agent.read_log().unwrap().contains(": following ").then_some(());
         assert!(
             until(patient(FOLLOWED_MAX), says_so).is_some(),

@@ -95,17 +95,15 @@ impl Account {
     }
 
     fn publish_kernel(&mut self, health: &Health, probe: &Probe) {
+        let counters = match probe.tables.counters() {
+            Ok(counters) => counters,
+            Err(error) => return self.note(Err(error)),
+        };
         for (counter, stage) in KERNEL_EVENTS {
-            match probe.tables.counter(counter) {
-                Ok(total) => health.set_events(stage, total),
-                Err(error) => self.note(Err(error)),
-            }
+            health.set_events(stage, counters[counter as usize]);
         }
         for (counter, stage, reason) in KERNEL_LOST {
-            match probe.tables.counter(counter) {
-                Ok(total) => health.set_lost(stage, reason, total),
-                Err(error) => self.note(Err(error)),
-            }
+            health.set_lost(stage, reason, counters[counter as usize]);
         }
     }
 

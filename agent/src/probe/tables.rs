@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use inferscope_common::counter::Counter;
+use inferscope_common::counter::Counters;
 use inferscope_common::socket::SocketState;
 use inferscope_common::watch::{TGID_COUNT, bit};
 
@@ -21,7 +21,7 @@ pub struct Tables {
     ports: Array<MapData, u64>,
     sockets: HashMap<MapData, u64, StateValue>,
     overruled: HashMap<MapData, u64, u8>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, Counters>,
 }
 
 impl Tables {
@@ -78,12 +78,16 @@ impl Tables {
         }
     }
 
-    /// The sum of a counter over all processors.
+    /// The sums of all counters over all processors, in the order of their index.
     ///
     /// # Errors
     /// The kernel refuses to read the table.
-    pub fn counter(&self, counter: Counter) -> Result<u64> {
-        Ok(self.counters.get(&(counter as u32), 0).context("read kernel counters")?.iter().sum())
+    pub fn counters(&self) -> Result<Counters> {
+        let mut sums = Counters::default();
+        for processor in self.counters.get(&0, 0).context("read kernel counters")?.iter() {
+            sums.iter_mut().zip(processor).for_each(|(sum, count)| *sum += count);
+        }
+        Ok(sums)
     }
 }
 

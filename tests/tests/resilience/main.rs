@@ -234,7 +234,7 @@ fn wait_for_log(agent: &AgentProcess, part: &str) {
     assert!(said.is_some(), "{part} is not in {}", agent.read_log().unwrap());
 }
 
-/// Waits until the agent has begun to follow so many servers since it runs: it looks 50 times a second, and
+/// Waits until the agent has begun to follow so many servers since it runs: it looks 20 times a second, and
 /// the demonstration server answers sooner.
 fn wait_until_followed(agent: &AgentProcess, servers: usize) {
     let count = || agent.read_log().unwrap().matches(": following ").count();
