@@ -146,12 +146,10 @@ fn hooks() -> String {
     esac
     echo "$type $kind/$name"
 done >/tmp/wanted
-cut -d ' ' -f 1 /tmp/wanted | sort -u >/tmp/patterns
-tr '\0' '\n' </sys/kernel/btf/vmlinux | grep -xFf /tmp/patterns | sort -u >/tmp/types
-while read -r type hook; do
-    grep -qxF "$type" /tmp/types && echo "$hook"
-done </tmp/wanted
-:
+tr '\0' '\n' </sys/kernel/btf/vmlinux | awk '
+    NR == FNR { hooks[$1] = hooks[$1] $2 "\n"; next }
+    $0 in hooks { printf "%s", hooks[$0] }
+' /tmp/wanted -
 "#
     .to_owned()
 }
