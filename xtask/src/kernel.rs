@@ -258,11 +258,10 @@ fn examine(all: &All<'_>, kernel: &Kernel) -> Result<Examined> {
     }
     let (mut verdict, seconds) = match &run {
         Ok(run) => (Verdict::of(&run.transcript, &trials, family), run.took.as_secs_f64()),
-        Err(error) => (Verdict::stillborn(format!("{error:#}")), 0.0),
+        Err(error) => (Verdict::stillborn(format!("{error:#}"), &machine.last_words()), 0.0),
     };
     if let Some(why) = run.ok().and_then(|run| run.cut_short) {
-        let console = fs::read_to_string(machine.console()).unwrap_or_default();
-        verdict.cut_short(&why, &console);
+        verdict.cut_short(&why, &machine.last_words());
     }
     for failure in &verdict.failures {
         println!("kernel {name}: FAILED: {}", failure.what);

@@ -74,6 +74,16 @@ impl Machine<'_> {
         self.folder.join("console.log")
     }
 
+    /// What emulator and kernel said.
+    pub fn last_words(&self) -> String {
+        let said = [self.emulator_log(), self.console()].map(|log| fs::read(log).unwrap_or_default());
+        said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
+    }
+
+    fn emulator_log(&self) -> PathBuf {
+        self.folder.join("emulator.log")
+    }
+
     fn boot(&self, each: &mut dyn FnMut(&str)) -> Result<Run> {
         let began = Instant::now();
         let mut emulator = Emulator(self.command()?.spawn().context("start qemu-system-x86_64")?);
@@ -106,7 +116,7 @@ impl Machine<'_> {
             File::create(&line).with_context(|| format!("create {}", line.display()))?;
             command.arg("-serial").arg(format!("file:{}", line.display()));
         }
-        let said = self.folder.join("emulator.log");
+        let said = self.emulator_log();
         let said = File::create(&said).with_context(|| format!("create {}", said.display()))?;
         command.stdin(Stdio::null()).stdout(said.try_clone().context("open log twice")?).stderr(said);
         Ok(command)

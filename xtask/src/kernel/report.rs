@@ -27,17 +27,27 @@ pub fn text(kernels: &[Examined]) -> String {
     text
 }
 
+/// One program on every kernel that has it, by column.
+struct Row<'a> {
+    duty: &'a str,
+    cells: BTreeMap<usize, String>,
+}
+
 fn programs(kernels: &[Examined]) -> String {
-    let mut rows: BTreeMap<(&str, &str, &str), BTreeMap<usize, String>> = BTreeMap::new();
+    // A program that serves two duties is in the row of the first that a kernel has it for.
+    let mut rows: BTreeMap<(&str, &str), Row> = BTreeMap::new();
     for (column, kernel) in kernels.iter().enumerate() {
         for program in &kernel.programs {
-            let row = rows.entry((&program.duty, &program.hook, &program.program)).or_default();
-            row.insert(column, cell(program));
+            let row = rows.entry((&program.hook, &program.program));
+            let row = row.or_insert(Row { duty: &program.duty, cells: BTreeMap::new() });
+            row.cells.insert(column, cell(program));
         }
     }
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_by_key(|(_, row)| row.duty);
     let mut text = format!("\n{:<21}{:<31}{:<16}", "duty", "hook", "program");
     kernels.iter().for_each(|kernel| put(&mut text, &kernel.version));
-    for ((duty, hook, program), cells) in rows {
+    for ((hook, program), Row { duty, cells }) in rows {
         let _ = write!(text, "\n{duty:<21}{hook:<31}{program:<16}");
         (0..kernels.len()).for_each(|column| put(&mut text, cells.get(&column).map_or("", String::as_str)));
     }

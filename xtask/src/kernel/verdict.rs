@@ -84,9 +84,9 @@ impl Verdict {
     }
 
     /// Of a machine that did not come up.
-    pub fn stillborn(why: String) -> Self {
+    pub fn stillborn(why: String, said: &str) -> Self {
         let mut verdict = Self::default();
-        verdict.fail(why, String::new());
+        verdict.fail(why, last_lines(said));
         verdict
     }
 
