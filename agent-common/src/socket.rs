@@ -198,6 +198,9 @@ const fn prefix(bytes: &[u8; 4]) -> u32 {
 /// zeros after what there is.
 #[inline(always)]
 pub fn opening(first: u32, len: u32) -> Opening {
+    if len == 0 {
+        return Opening::Other;
+    }
     // A client may send its request byte by byte: what there is has to match.
     let shift = if len >= 4 { 0 } else { 8 * (4 - len) };
     let mut i = 0;
@@ -260,5 +263,6 @@ mod tests {
         check(b"POSX", Opening::Other);
         check(b"dd\r\ndata: ", Opening::Other);
         check(b"\x16\x03\x01\x02\0", Opening::Request);
+        check(b"", Opening::Other);
     }
 }

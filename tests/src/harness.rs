@@ -322,6 +322,23 @@ pub async fn load_and_compare(
     options: &client::Options,
     folder: &Path,
 ) -> Result<Comparison> {
+    let mut options = options.clone();
+    for _ in 1..machine::loads_max() {
+        let comparison = load_once_and_compare(agent, &options, folder).await?;
+        if comparison.passed || !comparison.is_exact() {
+            return Ok(comparison);
+        }
+        println!("only times are off; once more\n{comparison}");
+        options.seed += 1;
+    }
+    load_once_and_compare(agent, &options, folder).await
+}
+
+async fn load_once_and_compare(
+    agent: SocketAddr,
+    options: &client::Options,
+    folder: &Path,
+) -> Result<Comparison> {
     let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
     let mut truth = {
         let load = load(options, folder);

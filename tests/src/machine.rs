@@ -1,8 +1,8 @@
 //! What kind of machine the tests run on: `cargo xtask kernel` runs them in an emulated one, 10 to 50 times slower.
 //!
-//! In: `XTASK_BOUNDS` (`emulated`), `XTASK_REQUESTS` (at most so many of each load), `XTASK_SOCKET_HOOK` (the family of
-//! hooks that the agent is to use). Out: how far a time may be off, how long to wait, and what to ask of the agent.
-//! Without these variables nothing changes.
+//! In: `XTASK_BOUNDS` (`emulated`), `XTASK_REQUESTS` (at most so many of each load), `XTASK_SOCKETS` (the kinds to try),
+//! `XTASK_SOCKET_HOOK` (the family of hooks that the agent is to use). Out: how far a time may be off, how long to wait,
+//! and what to ask of the agent. Without these variables nothing changes.
 
 use std::env;
 use std::time::Duration;
@@ -42,9 +42,14 @@ pub fn bounds(source: Source) -> Bounds {
 
 /// How often a load is made at most until the times are within their bounds. Everything else has to be exact each
 /// time.
-#[must_use]
-pub fn loads_max() -> usize {
+pub(crate) fn loads_max() -> usize {
     if is_emulated() { EMULATED_LOADS_MAX } else { 1 }
+}
+
+/// Whether to try this kind of socket (`ipv4`, `ipv6`, `unix`): all, or those that `XTASK_SOCKETS` names.
+#[must_use]
+pub fn sockets(kind: &str) -> bool {
+    env::var("XTASK_SOCKETS").map_or(true, |named| named.split(',').any(|named| named == kind))
 }
 
 /// As many requests as a load should make, or fewer where the machine is slow.

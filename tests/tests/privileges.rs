@@ -13,6 +13,7 @@ use std::time::Duration;
 use inferscope::lifecycle::privileges::CAPABILITIES;
 use inferscope_tests::client::{self, Options};
 use inferscope_tests::harness::{AgentProcess, ServerProcess, load_and_compare};
+use inferscope_tests::machine::{patient, requests};
 use inferscope_tests::oracle::http_get;
 use inferscope_tests::page::{self, Format};
 use inferscope_tests::rights::{NOBODY, Rights, unit_capabilities, unit_values};
@@ -26,6 +27,9 @@ use serde_json::Value;
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 /// Whatever is waited for comes in this time, or not at all.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+const LOAD_TIME_MAX: Duration = Duration::from_secs(60);
+/// The agent promises to end within this time.
+const END_MAX: Duration = Duration::from_secs(2);
 /// The pipeline's thread and those of the server.
 const THREADS_MIN: usize = 3;
 /// `Seccomp:` of a thread with a filter.
@@ -130,7 +134,7 @@ fn start_agent(stage: &Stage, rights: Rights) -> AgentProcess {
 }
 
 fn wait_for_log(agent: &AgentProcess, part: &str) {
-    let said = until(WAIT_MAX, || agent.read_log().unwrap().contains(part).then_some(()));
+    let said = until(patient(WAIT_MAX), || agent.read_log().unwrap().contains(part).then_some(()));
     assert!(said.is_some(), "{part} is not in {}", agent.read_log().unwrap());
 }
 
@@ -144,7 +148,12 @@ fn check_works(rights: Rights) {
     let agent = start_agent(&stage, rights);
     check_threads(&agent, rights);
 
-    let options = Options { requests: 40, concurrency: 8, ..Options::new(server.endpoint.clone()) };
+    let options = Options {
+        requests: requests(40),
+        concurrency: 8,
+        time_max: patient(LOAD_TIME_MAX),
+        ..Options::new(server.endpoint.clone())
+    };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let comparison = runtime.block_on(load_and_compare(agent.listen, &options, stage.path())).unwrap();
     assert!(comparison.passed, "{comparison}\n{}", agent.read_log().unwrap());
@@ -156,7 +165,7 @@ fn check_works(rights: Rights) {
     // The threads that encode pages have begun meanwhile.
     check_threads(&agent, rights);
     let took = agent.stop().unwrap();
-    assert!(took < Duration::from_secs(2), "the agent took {took:?} to end");
+    assert!(took < patient(END_MAX), "the agent took {took:?} to end");
     server.stop().unwrap();
 }
 

@@ -15,6 +15,7 @@ mod report;
 mod steps;
 mod verdict;
 
+use crate::child::StopRequest;
 use crate::place::Place;
 use crate::setup::{self, Scope};
 use crate::shell;
@@ -49,8 +50,8 @@ const AT_ONCE_MAX: usize = 8;
     after_long_help = "Each kernel is booted in an emulated machine (qemu, no hardware virtualisation, no root \
 rights, no network) from Debian's cloud package of that version. Inside, `inferscope doctor --load` loads every program \
 of every fallback; the scripted server is measured over IPv4, IPv6 and a Unix socket: counts, outcomes and chunks \
-exactly, times within 20 ms or 5 % of the guest's own capture; then with each other family of hooks, with CAP_BPF and \
-CAP_PERFMON only, and under lockdown.\n\nWhat is expected of each kernel stands in xtask/src/kernel/expect.rs.\n\n\
+exactly, times within 20 ms or 5 % of the guest's own capture; then with each other family of hooks, and with CAP_BPF \
+and CAP_PERFMON only under both modes of lockdown.\n\nWhat is expected of each kernel stands in xtask/src/kernel/expect.rs.\n\n\
 Examples:\n  cargo xtask kernel              the four of the test suite\n  cargo xtask kernel 6.1          one\n  \
 cargo xtask kernel --list       what the mirror has"
 )]
@@ -133,7 +134,7 @@ fn cannot(place: &Place) -> Option<String> {
     if env::consts::ARCH != "x86_64" {
         return Some("guests are of the kind x86-64, and run the programs of this machine".to_owned());
     }
-    for program in ["qemu-system-x86_64", "tcpdump", "setpriv", "ldd"] {
+    for program in ["qemu-system-x86_64", "tcpdump", "ldd"] {
         if !shell::exists(program) {
             return Some(format!("there is no {program}; `cargo xtask setup --tests` fetches what it can"));
         }
@@ -143,18 +144,25 @@ fn cannot(place: &Place) -> Option<String> {
         .then(|| format!("there is no {}; `cargo xtask setup --tests` fetches it", busybox.display()))
 }
 
+/// What every kernel is examined with.
+struct All<'a> {
+    place: &'a Place,
+    programs: Programs,
+    stop: StopRequest,
+}
+
 fn examine_all(place: &Place, kernels: &[Kernel], at_once: usize) -> Result<Vec<Examined>> {
     if kernels.is_empty() {
         return Ok(Vec::new());
     }
-    let programs = build(place)?;
+    let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
     let waiting: Mutex<VecDeque<&Kernel>> = Mutex::new(kernels.iter().collect());
     let next = || waiting.lock().ok()?.pop_front();
     let found = thread::scope(|scope| {
         let lane = || {
             let mut found = Vec::new();
             while let Some(kernel) = next() {
-                found.push(examine(place, &programs, kernel)?);
+                found.push(examine(&all, kernel)?);
             }
             Ok(found)
         };
@@ -182,14 +190,19 @@ fn build(place: &Place) -> Result<Programs> {
         cargo
     };
     shell::shown(&mut cargo(&["build", "--bins"])).context("build the programs under test")?;
-    let arguments = ["test", "--no-run", "--test", "requests", "--message-format", "json-render-diagnostics"];
-    let messages = shell::captured(&mut cargo(&arguments)).context("build the test of requests")?;
-    let requests =
-        messages.lines().find_map(test_program).context("find the test of requests among what was built")?;
+    let tests = ["test", "--no-run", "--test", "requests", "--test", "privileges"];
+    let mut tests = cargo(&tests);
+    let messages = shell::captured(tests.args(["--message-format", "json-render-diagnostics"]))
+        .context("build the tests for the guests")?;
+    let test = |name: &str| {
+        let found = messages.lines().find_map(|line| test_program(line, name));
+        found.with_context(|| format!("find the test {name} among what was built"))
+    };
     let work = place.work("kernel")?;
     let programs = Programs {
         folder: place.build.join("debug"),
-        requests,
+        requests: test("requests")?,
+        privileges: test("privileges")?,
         busybox: place.busybox(),
         stripped: work.join("programs"),
     };
@@ -198,7 +211,7 @@ fn build(place: &Place) -> Result<Programs> {
 }
 
 /// One of cargo's messages: `{"target":{"name":"requests","kind":["test"]},"executable":"PATH"}`
-fn test_program(line: &str) -> Option<PathBuf> {
+fn test_program(line: &str, name: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Message {
         target: Target,
@@ -210,11 +223,12 @@ fn test_program(line: &str) -> Option<PathBuf> {
         kind: Vec<String>,
     }
     let message: Message = serde_json::from_str(line).ok()?;
-    (message.target.name == "requests" && message.target.kind == ["test"]).then_some(message.executable)?
+    (message.target.name == name && message.target.kind == ["test"]).then_some(message.executable)?
 }
 
 /// Boots one kernel, runs its steps and judges them.
-fn examine(place: &Place, programs: &Programs, kernel: &Kernel) -> Result<Examined> {
+fn examine(all: &All<'_>, kernel: &Kernel) -> Result<Examined> {
+    let All { place, programs, .. } = all;
     let name = kernel.version.to_string();
     let family =
         expect::family(kernel.version).with_context(|| format!("kernel {name} is older than 5.10"))?;
@@ -227,12 +241,21 @@ fn examine(place: &Place, programs: &Programs, kernel: &Kernel) -> Result<Examin
     guest::add(&mut tree, &steps, KERNEL_LIMIT)?;
     let files = folder.join("initramfs");
     tree.write(&files)?;
-    let machine =
-        Machine { image: &kernel.image, files: &files, folder: &folder, limit: KERNEL_LIMIT, up: guest::UP };
+    let machine = Machine {
+        image: &kernel.image,
+        files: &files,
+        folder: &folder,
+        limit: KERNEL_LIMIT,
+        up: guest::UP,
+        stop: &all.stop,
+    };
     println!("kernel {name}: booting {}", kernel.release);
     let mut progress = Progress { kernel: &name, step: String::new() };
     let run = machine.run(&mut |line| progress.tell(line));
     fs::remove_file(&files).context("remove the files of a guest")?;
+    if all.stop.asked() {
+        bail!("the end was asked for");
+    }
     let (mut verdict, seconds) = match &run {
         Ok(run) => (Verdict::of(&run.transcript, &trials, family), run.took.as_secs_f64()),
         Err(error) => (Verdict::stillborn(format!("{error:#}")), 0.0),
@@ -290,11 +313,12 @@ mod tests {
     #[test]
     fn the_test_program_is_found_among_what_cargo_says() {
         let test = r#"{"reason":"compiler-artifact","target":{"name":"requests","kind":["test"],"src_path":"/r.rs"},"executable":"/b/requests-1"}"#;
-        assert_eq!(test_program(test), Some(PathBuf::from("/b/requests-1")));
+        assert_eq!(test_program(test, "requests"), Some(PathBuf::from("/b/requests-1")));
         let library =
             r#"{"reason":"compiler-artifact","target":{"name":"requests","kind":["lib"]},"executable":null}"#;
-        assert_eq!(test_program(library), None);
-        assert_eq!(test_program(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(test_program(library, "requests"), None);
+        assert_eq!(test_program(test, "privileges"), None);
+        assert_eq!(test_program(r#"{"reason":"build-finished","success":true}"#, "requests"), None);
     }
 
     #[test]

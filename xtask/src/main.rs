@@ -8,6 +8,7 @@ mod agent;
 mod bench;
 mod build;
 mod child;
+mod fuzz;
 mod golden;
 mod http;
 mod kernel;
@@ -46,6 +47,8 @@ enum Verb {
     Kernel(kernel::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
+    /// Feed every reader of foreign bytes with what nobody has thought of; needs a C++ compiler
+    Fuzz(fuzz::Options),
     /// Render the golden files anew
     Golden,
 }
@@ -70,6 +73,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Bench(options) => bench::run(place, &options),
         Verb::Kernel(options) => kernel::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
+        Verb::Fuzz(options) => fuzz::run(place, &options),
         Verb::Golden => golden::run(place),
     }
 }

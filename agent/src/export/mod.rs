@@ -6,7 +6,7 @@
 mod answers;
 pub mod api;
 mod http;
-mod negotiate;
+pub mod negotiate;
 mod places;
 
 use std::net::{Ipv4Addr, SocketAddr};

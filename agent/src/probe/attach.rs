@@ -123,7 +123,7 @@ pub(super) fn report(outcomes: &[Outcome]) {
         match (outcome.way, outcome.loss()) {
             (None, _) => warn!(duty, "not attached, {}: {}", outcome.duty.without, outcome.reasons()),
             (Some(_), Some(costs)) => {
-                info!(duty, "attached the second-best way, {costs}: {}", outcome.reasons())
+                info!(duty, "attached another way, {costs}: {}", outcome.reasons());
             }
             (Some(_), None) => {}
         }
@@ -186,10 +186,10 @@ pub(super) fn undo(ebpf: &mut Ebpf, plan: &Program) {
         return;
     }
     let undone = match plan.kind {
-        Kind::Tracepoint => <&mut BtfTracePoint>::try_from(program).and_then(|program| program.unload()),
-        Kind::Entry => <&mut FEntry>::try_from(program).and_then(|program| program.unload()),
-        Kind::Return => <&mut FExit>::try_from(program).and_then(|program| program.unload()),
-        Kind::Iterator => <&mut Iter>::try_from(program).and_then(|program| program.unload()),
+        Kind::Tracepoint => <&mut BtfTracePoint>::try_from(program).and_then(BtfTracePoint::unload),
+        Kind::Entry => <&mut FEntry>::try_from(program).and_then(FEntry::unload),
+        Kind::Return => <&mut FExit>::try_from(program).and_then(FExit::unload),
+        Kind::Iterator => <&mut Iter>::try_from(program).and_then(Iter::unload),
     };
     if let Err(error) = undone {
         warn!(program = plan.name, "unload a program that is not used: {error}");

@@ -13,6 +13,8 @@ const HEADER_BYTES: usize = 24;
 const TYPE_BYTES: usize = 12;
 /// Structs within structs that a member path may go through.
 const DEPTH_MAX: usize = 8;
+/// Members looked at for one name, so that no file holds the agent; the largest struct has a few hundred.
+const MEMBERS_MAX: usize = 65_536;
 
 const KIND_INT: u32 = 1;
 const KIND_POINTER: u32 = 2;
@@ -50,7 +52,11 @@ impl KernelTypes {
         Self::parse(bytes).with_context(|| format!("parse kernel types of {}", path.display()))
     }
 
-    fn parse(bytes: Vec<u8>) -> Result<Self> {
+    /// Reads the content of such a file.
+    ///
+    /// # Errors
+    /// The bytes are no BTF.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self> {
         if bytes.len() < HEADER_BYTES || u16::from_ne_bytes([bytes[0], bytes[1]]) != MAGIC {
             bail!("no BTF header");
         }
@@ -100,8 +106,8 @@ impl KernelTypes {
         let mut at = self.find(KIND_STRUCT, structure).with_context(missing)?;
         let mut bits = 0;
         for name in path.split('.') {
-            let (offset, type_id) = self.member(at, name, DEPTH_MAX).with_context(missing)?;
-            bits += offset;
+            let (offset, type_id) = self.member(at, name, DEPTH_MAX, &mut 0).with_context(missing)?;
+            bits = offset.checked_add(bits).with_context(missing)?;
             at = self.resolve(type_id).unwrap_or(at);
         }
         Ok(bits / 8)
@@ -160,10 +166,14 @@ impl KernelTypes {
     }
 
     /// Offset in bits and type of a member of the struct or union at `at`.
-    fn member(&self, at: usize, name: &str, depth: usize) -> Option<(u32, u32)> {
+    fn member(&self, at: usize, name: &str, depth: usize, seen: &mut usize) -> Option<(u32, u32)> {
         let info = u32_at(&self.bytes, at + 4).ok()?;
         let has_bitfields = info >> 31 == 1;
         for i in 0..(info & 0xffff) as usize {
+            *seen += 1;
+            if *seen > MEMBERS_MAX {
+                return None;
+            }
             let member = at + TYPE_BYTES + i * 12;
             let type_id = u32_at(&self.bytes, member + 4).ok()?;
             let offset = u32_at(&self.bytes, member + 8).ok()?;
@@ -174,9 +184,10 @@ impl KernelTypes {
             let unnamed = u32_at(&self.bytes, member).ok()? == 0;
             if unnamed
                 && depth > 0
-                && let Some((inner, found)) = self.member(self.resolve(type_id)?, name, depth - 1)
+                && let Some(inside) = self.resolve(type_id)
+                && let Some((inner, found)) = self.member(inside, name, depth - 1, seen)
             {
-                return Some((offset + inner, found));
+                return Some((offset.checked_add(inner)?, found));
             }
         }
         None

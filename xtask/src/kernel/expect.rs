@@ -13,7 +13,7 @@ pub struct Family {
     pub in_use: &'static [&'static str],
     /// Hooks that this kernel has and whose program it does not take, and why.
     pub refused: &'static [(&'static str, &'static str)],
-    /// Other families of socket hooks that can be forced: setting and the tests that hold with it.
+    /// Other families of socket hooks that can be forced.
     pub forced: &'static [Forced],
     /// Under lockdown `confidentiality`.
     pub confidential: Expected,
@@ -22,8 +22,8 @@ pub struct Family {
 #[derive(Debug)]
 pub struct Forced {
     pub family: &'static str,
-    /// Parts of the names of tests.
-    pub tests: &'static [&'static str],
+    /// The kinds of sockets that it sees.
+    pub sockets: &'static str,
 }
 
 /// How a trial should end.
@@ -34,10 +34,8 @@ pub enum Expected {
     Refuses(&'static str),
 }
 
-/// Programs at functions, and nothing on Unix sockets.
-const FUNCTION: Forced = Forced { family: "function", tests: &["ipv4", "unix"] };
-/// Sees TCP only.
-const SYSTEM_CALL: Forced = Forced { family: "system_call", tests: &["ipv4"] };
+const FUNCTION: Forced = Forced { family: "function", sockets: "ipv4,unix" };
+const SYSTEM_CALL: Forced = Forced { family: "system_call", sockets: "ipv4" };
 
 static FAMILIES: [Family; 4] = [
     // Sockets are known by address: helpers that tell their cookie came with 5.12 and 5.16.

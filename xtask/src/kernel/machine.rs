@@ -6,11 +6,11 @@
 //! Emulated also where the hardware could do it: not every machine that has `/dev/kvm` can use it, and the limits
 //! would have to fit both.
 
+use crate::child::StopRequest;
 use anyhow::{Context as _, Result, bail};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Two processors of this machine busy with other guests: 20 s. A boot that hangs gets no further after minutes.
@@ -35,6 +35,7 @@ pub struct Machine<'a> {
     pub limit: Duration,
     /// The line of the transcript that says that it came up.
     pub up: &'a str,
+    pub stop: &'a StopRequest,
 }
 
 /// How a run went.
@@ -86,7 +87,9 @@ impl Machine<'_> {
             if began.elapsed() > limit {
                 break Some(format!("its time was up after {} s", limit.as_secs()));
             }
-            thread::sleep(POLL);
+            if self.stop.wait(POLL) {
+                bail!("the end was asked for");
+            }
         };
         drop(emulator);
         reader.tell(self.up, each);

@@ -66,20 +66,17 @@ impl Verdict {
         };
         let present: Vec<&str> =
             output_of(steps::HOOKS).unwrap_or_default().lines().filter(|line| !line.is_empty()).collect();
-        for outcome in outcomes.iter().filter(|outcome| outcome.name.starts_with(steps::PROGRAMS)) {
-            let confidential = outcome.name.ends_with("confidentiality");
-            let rules = Rules { family, present: &present, confidential };
-            match serde_json::from_str::<Doctor>(json_of(&outcome.output)) {
+        if let Some(said) = output_of(steps::PROGRAMS) {
+            match serde_json::from_str::<Doctor>(json_of(said)) {
                 Ok(doctor) => {
-                    let breaches = rules.breaches(&doctor.programs);
-                    verdict.fail_all(&outcome.name, breaches);
-                    if outcome.name == steps::PROGRAMS {
-                        verdict.programs = doctor.programs;
+                    for breach in (Rules { family, present: &present }).breaches(&doctor.programs) {
+                        verdict.fail(format!("{}: {breach}", steps::PROGRAMS), String::new());
                     }
+                    verdict.programs = doctor.programs;
                 }
                 Err(error) => verdict.fail(
-                    format!("{}: what the agent's doctor says is not understood ({error})", outcome.name),
-                    last_lines(&outcome.output),
+                    format!("what the agent's doctor says is not understood: {error}"),
+                    last_lines(said),
                 ),
             }
         }
@@ -116,12 +113,6 @@ impl Verdict {
     fn fail(&mut self, what: String, said: String) {
         self.failures.push(Failure { what, said });
     }
-
-    fn fail_all(&mut self, name: &str, breaches: Vec<String>) {
-        for breach in breaches {
-            self.fail(format!("{name}: {breach}"), String::new());
-        }
-    }
 }
 
 fn came_to(expected: Expected, status: u8, output: &str) -> (String, bool) {
@@ -141,8 +132,6 @@ struct Rules<'a> {
     family: &'a Family,
     /// Hooks that the kernel's types have.
     present: &'a [&'a str],
-    /// Lockdown forbids to read kernel memory.
-    confidential: bool,
 }
 
 impl Rules<'_> {
@@ -152,10 +141,7 @@ impl Rules<'_> {
             programs.iter().filter(|program| program.in_use).map(|program| program.hook.as_str()).collect();
         in_use.sort_unstable();
         in_use.dedup();
-        let expected: &[&str] = match self.family.confidential {
-            Expected::Refuses(_) if self.confidential => &[],
-            _ => self.family.in_use,
-        };
+        let expected = self.family.in_use;
         for hook in expected.iter().filter(|hook| !in_use.contains(hook)) {
             breaches.push(format!("{hook} is not in use, where it is expected to be"));
         }
@@ -174,9 +160,7 @@ impl Rules<'_> {
             }
             Some(reason) if is_present => {
                 let refused = self.family.refused.iter().any(|(refused, _)| refused == hook);
-                let locked = self.confidential && reason.contains("confidentiality");
-                (!refused && !locked)
-                    .then(|| format!("{name} does not load to {hook}, which is there: {reason}"))
+                (!refused).then(|| format!("{name} does not load to {hook}, which is there: {reason}"))
             }
             _ => None,
         }
@@ -214,24 +198,22 @@ mod tests {
     #[test]
     fn a_program_that_does_not_load_to_a_hook_that_is_there_is_a_failure() {
         let family = expect::family(Version(6, 12)).unwrap();
-        let check = |present: bool, absent: Option<&str>, confidential, passes: bool| {
+        let check = |present: bool, absent: Option<&str>, passes: bool| {
             let hook = "fexit/tcp_recvmsg";
             let present: &[&str] = if present { &[hook] } else { &[] };
-            let breach = Rules { family, present, confidential }.breach(&program(hook, false, absent));
+            let breach = Rules { family, present }.breach(&program(hook, false, absent));
             assert_eq!(breach.is_none(), passes, "{present:?} {absent:?}: {breach:?}");
         };
-        check(true, None, false, true);
-        check(true, Some("the verifier says no"), false, false);
-        check(false, Some("the kernel has no function"), false, true);
-        check(false, None, false, false);
-        check(true, Some("lockdown `confidentiality` forbids it"), true, true);
-        check(true, Some("the verifier says no"), true, false);
+        check(true, None, true);
+        check(true, Some("the verifier says no"), false);
+        check(false, Some("the kernel has no function"), true);
+        check(false, None, false);
     }
 
     #[test]
     fn hooks_in_use_are_those_of_the_table() {
         let family = expect::family(Version(6, 12)).unwrap();
-        let rules = Rules { family, present: family.in_use, confidential: false };
+        let rules = Rules { family, present: family.in_use };
         let mut programs: Vec<_> = family.in_use.iter().map(|hook| program(hook, true, None)).collect();
         assert_eq!(rules.breaches(&programs), Vec::<String>::new());
         programs[0].in_use = false;
