@@ -13,7 +13,7 @@ use std::time::Duration;
 use inferscope::lifecycle::privileges::CAPABILITIES;
 use inferscope_tests::client::{self, Options};
 use inferscope_tests::harness::{AgentProcess, ServerProcess, load_and_compare};
-use inferscope_tests::machine::{patient, requests};
+use inferscope_tests::machine::{concurrency, patient, requests};
 use inferscope_tests::oracle::http_get;
 use inferscope_tests::page::{self, Format};
 use inferscope_tests::rights::{NOBODY, Rights, unit_capabilities, unit_values};
@@ -150,7 +150,7 @@ fn check_works(rights: Rights) {
 
     let options = Options {
         requests: requests(40),
-        concurrency: 8,
+        concurrency: concurrency(8),
         time_max: patient(LOAD_TIME_MAX),
         ..Options::new(server.endpoint.clone())
     };
