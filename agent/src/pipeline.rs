@@ -4,6 +4,7 @@
 //! pace; the HTTP server runs on threads of its own and reads atomics.
 
 mod account;
+mod beat;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +12,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use inferscope_common::process::{ProcessEvent, ProcessKind};
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
+
+use beat::{Beat, Due};
 
 use crate::cli::Start;
 use crate::clock::BootTime;
 use crate::config::Config;
 use crate::export::{self, Shared};
 use crate::health::{Health, SignalState};
+use crate::lifecycle::privileges::confine;
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
 use crate::registry::Registries;
@@ -30,10 +33,15 @@ use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
 use crate::workload::{Changes, Workloads};
 
-/// Pace at which the rings are looked at: what a record waits at most, and 50 wake-ups a second.
-const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// Pace at which the rings are looked at: what a record waits at most, and 20 wake-ups a second.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
 /// Socket events between two looks at the process ring.
 const DRAIN_EVENTS: usize = 4096;
+/// Rounds of so many events at one look, at most: what a flood keeps full must not keep the agent from its
+/// ticks, nor from being told to stop.
+const DRAIN_ROUNDS: usize = 64;
+/// Ends of processes that wait until what the processes did is taken; beyond that they do not wait.
+const EXITS_MAX: usize = 1024;
 /// Pace of the signals' tick.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Pace of the look at the whole of `/proc`, for what the process events did not tell.
@@ -47,44 +55,59 @@ const SERVER_THREADS: usize = 2;
 /// # Errors
 /// Something it needs at its start is missing.
 pub fn run(start: Start) -> Result<()> {
+    let Start { config, sources, log, lock: _lock } = start;
+    let own = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the pipeline's clock")?;
+    let happens = {
+        let _inside = own.enter();
+        Happens { lifecycle: Lifecycle::listen()?, beat: Beat::every(DRAIN_EVERY)? }
+    };
+    let manager = ServiceManager::of_process();
+    let listener = listen(&config)?;
+    let (pipeline, shared) = Pipeline::new(&config)?;
+    // All that takes rights is done, and no second thread has begun: those of the server get what is left.
+    shared.health.set_sandbox(confine(&config.sandbox)?);
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
         .build()
         .context("start the threads of the server")?;
-    let own = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the pipeline's clock")?;
-    let result = own.block_on(measure(start, server.handle()));
+    info!("serving http://{}/metrics", config.export.listen);
+    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
+    let measure = async {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let served = server.spawn(async {
+            // A sender that is gone is a pipeline that has ended: the same.
+            let ended = async { drop(stopped.await) };
+            export::serve(TcpListener::from_std(listener)?, shared, ended).await
+        });
+        pipeline.run(config, happens, manager, reload).await;
+        let _server_gone = stop.send(());
+        match tokio::time::timeout(STOP_WITHIN / 2, served).await {
+            Ok(served) => served.context("the server's task")?,
+            // Clients that keep their connection open are cut off.
+            Err(_late) => Ok(()),
+        }
+    };
+    let result = own.block_on(measure);
     server.shutdown_timeout(STOP_WITHIN / 2);
     result
 }
 
-async fn measure(start: Start, server: &tokio::runtime::Handle) -> Result<()> {
-    let lifecycle = Lifecycle::listen()?;
-    let Start { config, sources, log, lock: _lock } = start;
+fn listen(config: &Config) -> Result<std::net::TcpListener> {
     let address = config.export.listen;
-    let listener = server
-        .spawn(TcpListener::bind(address))
-        .await
-        .context("the server's task")?
+    let listener = std::net::TcpListener::bind(address)
         .with_context(|| format!("listen on {address} (export.listen); another program may have it"))?;
-    let (pipeline, shared) = Pipeline::new(&config)?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = server.spawn(export::serve(listener, shared, async {
-        // A sender that is gone is a pipeline that has ended: the same.
-        let _ended = stopped.await;
-    }));
-    info!("serving http://{address}/metrics");
-    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
-    pipeline.run(config, lifecycle, reload).await;
-    let _server_gone = stop.send(());
-    match tokio::time::timeout(STOP_WITHIN / 2, server).await {
-        Ok(served) => served.context("the server's task")?,
-        // Clients that keep their connection open are cut off.
-        Err(_late) => Ok(()),
-    }
+    listener.set_nonblocking(true).context("prepare the http listener")?;
+    Ok(listener)
+}
+
+/// What the pipeline waits for.
+struct Happens {
+    lifecycle: Lifecycle,
+    beat: Beat,
 }
 
 /// The state of all rooms.
@@ -99,7 +122,7 @@ struct Pipeline {
     observations: Vec<Observation>,
     ignored: Vec<u64>,
     /// Processes that ended; what they did before may still wait in the ring.
-    exited: Vec<(u32, BootTime)>,
+    exits: Vec<ProcessEvent>,
 }
 
 impl Pipeline {
@@ -111,21 +134,21 @@ impl Pipeline {
         let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
         let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
         let mut pipeline = Self {
-            probe: Probe::start()?,
+            probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
             connections: Connections::new(config.request.clone()),
             signals,
             health,
-            account: account::Account::default(),
+            account: account::Account::new(config.sandbox.program_statistics),
             observations: Vec::new(),
             ignored: Vec::new(),
-            exited: Vec::new(),
+            exits: Vec::new(),
         };
         for signal in &pipeline.signals {
             pipeline.health.set_signal(signal.name(), SignalState::Ok);
         }
-        pipeline.health.set_probes(account::probe_states(pipeline.probe.hooks()));
+        pipeline.health.set_probes(account::probe_states(pipeline.probe.outcomes()));
         pipeline.scan();
         pipeline.health.set_scanned();
         pipeline.tick();
@@ -135,18 +158,16 @@ impl Pipeline {
     async fn run(
         mut self,
         mut config: Config,
-        mut lifecycle: Lifecycle,
+        mut happens: Happens,
+        manager: ServiceManager,
         reload: impl Fn(&mut Config) -> Result<()>,
     ) {
-        let manager = ServiceManager::of_process();
         manager.ready(&account::summary(&self.probe, &self.workloads));
-        let mut drain = steady(DRAIN_EVERY);
-        let mut tick = steady(TICK_EVERY);
-        let mut scan = steady(SCAN_EVERY);
+        let (mut tick, mut scan) = (Due::every(TICK_EVERY), Due::every(SCAN_EVERY));
         loop {
             tokio::select! {
                 biased;
-                event = lifecycle.next() => match event {
+                event = happens.lifecycle.next() => match event {
                     LifecycleEvent::Stop => break,
                     LifecycleEvent::Reload => {
                         manager.reloading();
@@ -154,12 +175,18 @@ impl Pipeline {
                         manager.ready(&account::summary(&self.probe, &self.workloads));
                     }
                 },
-                _ = tick.tick() => {
-                    self.tick();
-                    manager.alive();
+                () = happens.beat.next() => {
+                    let now = Instant::now();
+                    if scan.is_over(now) {
+                        self.scan();
+                    }
+                    if tick.is_over(now) {
+                        self.tick();
+                        manager.alive();
+                    } else {
+                        self.drain();
+                    }
                 }
-                _ = scan.tick() => self.scan(),
-                _ = drain.tick() => self.drain(),
             }
         }
         info!("stopping");
@@ -180,44 +207,50 @@ impl Pipeline {
         }
     }
 
-    /// Takes what waits in both rings: first who is there, then what they did.
-    fn drain(&mut self) {
-        loop {
+    /// Takes what waits in both rings: first who is there, then what they did, then who has gone. False where
+    /// more comes than can be taken.
+    fn drain(&mut self) -> bool {
+        for _ in 0..DRAIN_ROUNDS {
             self.take_processes();
             let taken = self.take_sockets();
             self.hand_on();
             if taken < DRAIN_EVENTS {
-                return self.end_exited();
+                self.end_exited();
+                return true;
             }
         }
+        false
     }
 
     fn take_processes(&mut self) {
         for event in self.probe.rings.drain_processes() {
-            let now = BootTime(event.time_ns);
-            let changes = self.workloads.on_process(&event, now);
-            self.apply(&changes);
-            self.confirm(&event, now);
-        }
-    }
-
-    /// What follows from a process event beside the workloads' changes.
-    fn confirm(&mut self, event: &ProcessEvent, now: BootTime) {
-        let known = self.workloads.find(event.tgid);
-        match ProcessKind::try_from(event.kind) {
-            // The kernel has set the bit; setting it again restores one that a neighbour's change took.
-            Ok(ProcessKind::Fork) if known.is_some() => {
-                self.account.note(self.probe.tables.set_watched(event.tgid, true));
+            self.account.process_events += 1;
+            let exit = event.kind == ProcessKind::Exit as u32;
+            // The number of a process that has ended may be given again.
+            if self.exits.len() >= EXITS_MAX || self.exits.iter().any(|gone| gone.tgid == event.tgid) {
+                self.end_exited();
             }
-            Ok(ProcessKind::Exit) if known.is_none() => self.exited.push((event.tgid, now)),
-            _ => {}
+            if exit { self.exits.push(event) } else { self.take_process(&event) }
         }
     }
 
-    /// Ends what processes that are gone left open, once all they did has been taken.
+    fn take_process(&mut self, event: &ProcessEvent) {
+        let changes = self.workloads.on_process(event, BootTime(event.time_ns));
+        self.apply(&changes);
+        // The kernel has set the bit; setting it again restores one that a neighbour's change took.
+        if event.kind == ProcessKind::Fork as u32 && self.workloads.find(event.tgid).is_some() {
+            self.account.note(self.probe.tables.set_watched(event.tgid, true));
+        }
+    }
+
+    /// Ends processes that are gone, and what they left open, once all they did has been taken.
     fn end_exited(&mut self) {
-        for (tgid, now) in self.exited.drain(..) {
-            self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
+        for event in std::mem::take(&mut self.exits) {
+            self.take_process(&event);
+            if self.workloads.find(event.tgid).is_none() {
+                let (tgid, now) = (event.tgid, BootTime(event.time_ns));
+                self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
+            }
         }
         self.hand_on();
     }
@@ -254,11 +287,13 @@ impl Pipeline {
     fn tick(&mut self) {
         let begun = Instant::now();
         // A tick that comes late must not judge by what has not been taken yet.
-        self.drain();
+        let all_taken = self.drain();
         let now = BootTime::now();
-        self.connections.on_tick(now, &mut self.models, &mut self.observations);
-        self.close_unix(now);
-        self.hand_on();
+        if all_taken {
+            self.connections.on_tick(now, &mut self.models, &mut self.observations);
+            self.close_unix(now);
+            self.hand_on();
+        }
         for (workload, model) in self.models.expire(now) {
             for signal in &mut self.signals {
                 signal.forget_model(&workload, &model);
@@ -283,24 +318,44 @@ impl Pipeline {
         debug!(took = ?begun.elapsed(), "tick");
     }
 
-    /// No hook tells that a server closed a Unix socket, so its open sockets are looked at.
+    /// Where no hook tells that a server closed a Unix socket, its open sockets are looked at.
     fn close_unix(&mut self, now: BootTime) {
-        if !self.connections.has_quiet_unix(now) {
+        if !self.probe.lists_unix() || !self.connections.has_quiet_unix(now) {
             return;
         }
         match self.probe.open_sockets() {
             Ok(open) => {
                 // What a socket did before it went may still wait in the ring.
-                self.drain();
-                self.connections.close_unix(&open, now, &mut self.models, &mut self.observations);
+                if self.drain() {
+                    self.connections.close_unix(&open, now, &mut self.models, &mut self.observations);
+                }
             }
             Err(error) => self.account.note(Err(error)),
         }
     }
 
+    /// After a loss, a request may be open on a socket whose end was among the lost.
+    fn close_vanished(&mut self, now: BootTime) {
+        let suspects = self.connections.maybe_vanished(now);
+        if suspects.is_empty() {
+            return;
+        }
+        let gone = match self.probe.gone(&suspects) {
+            Ok(gone) => gone,
+            Err(error) => return self.account.note(Err(error)),
+        };
+        // What a socket did before it went may still wait in the ring.
+        if !gone.is_empty() && self.drain() {
+            self.connections.close_vanished(&gone, now, &mut self.models, &mut self.observations);
+            self.hand_on();
+        }
+    }
+
     fn scan(&mut self) {
-        let changes = self.workloads.scan(BootTime::now());
+        let now = BootTime::now();
+        let changes = self.workloads.scan(now);
         self.apply(&changes);
+        self.close_vanished(now);
     }
 
     /// Tells the kernel and the signals who came and went.
@@ -334,12 +389,4 @@ impl Pipeline {
             }
         }
     }
-}
-
-/// A timer that begins a period from now, since everything was done once at the start; when it is late, it
-/// goes on from then: a look that was missed is not made up.
-fn steady(period: Duration) -> tokio::time::Interval {
-    let mut timer = interval_at(tokio::time::Instant::now() + period, period);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    timer
 }

@@ -8,10 +8,13 @@
 pub mod bench;
 pub mod client;
 pub mod fake_server;
+pub mod flood;
 pub mod harness;
+pub mod machine;
 pub mod oracle;
 pub mod page;
 pub mod prometheus;
+pub mod rights;
 pub mod socket;
 pub mod stage;
 pub mod transcript;

@@ -11,6 +11,7 @@ mod child;
 mod fuzz;
 mod golden;
 mod http;
+mod kernel;
 mod place;
 mod run;
 mod setup;
@@ -42,6 +43,8 @@ enum Verb {
     Test(test::Options),
     /// Measure what the agent costs, in the kernel and beside it, and how right it is; needs root rights
     Bench(bench::Options),
+    /// Try the agent on other kernels, each in an emulated machine
+    Kernel(kernel::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
     /// Feed every reader of foreign bytes with what nobody has thought of; needs a C++ compiler
@@ -68,6 +71,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Run(options) => run::run(place, &options),
         Verb::Test(options) => test::run(place, &options),
         Verb::Bench(options) => bench::run(place, &options),
+        Verb::Kernel(options) => kernel::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
         Verb::Fuzz(options) => fuzz::run(place, &options),
         Verb::Golden => golden::run(place),

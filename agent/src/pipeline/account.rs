@@ -1,7 +1,19 @@
 //! The pipeline's books: what kernel and rooms counted, handed to health; and what a reload takes over.
 //!
-//! `seen = sent + lost` holds at each stage: `socket_seen` (calls and changes of followed sockets in the
-//! kernel) = `socket_sent` + lost at `ring`; `socket_sent` = `socket_taken` + what still waits in the ring.
+//! `seen = passed on + lost` holds at each stage, once nothing waits in a ring:
+//!
+//! | What | is the sum of |
+//! |---|---|
+//! | `socket_seen`: calls and changes of followed sockets, in the kernel | `socket_sent`, lost at `socket_ring` as `full` |
+//! | `socket_sent` | `socket_taken`, lost at `socket_ring` as `undecodable` |
+//! | `socket_taken` | `connection_followed`, `connection_ignored`, `connection_idle`, lost at `connection` as `unclaimed` |
+//! | `request_begun` | `request_finished`, `request_void`, lost at `request` as `unfinished`, requests under way |
+//! | `process_sent` | `process_taken`, lost at `process_ring` as `undecodable` |
+//!
+//! `connection_missed` is the part of what the ring lost that shows as a gap in a connection's numbers: what was
+//! under way there is incomplete. Lost at `program` as `recursion`: runs that the kernel skipped, of programs that
+//! run for unwatched processes too, so at most so many calls were not seen. The units of `evicted`, `forgotten`
+//! and `vanished` are connections.
 
 use anyhow::Result;
 use inferscope_common::counter::Counter;
@@ -11,9 +23,9 @@ use crate::config::{Config, Sources};
 use crate::health::{Health, ProbeState};
 use crate::lifecycle::logs::LogHandle;
 use crate::probe::Probe;
-use crate::probe::attach::Hook;
+use crate::probe::attach::Outcome;
 use crate::probe::statistics::Sampling;
-use crate::request::Connections;
+use crate::request::{Connections, Counts};
 use crate::workload::Workloads;
 use crate::workload::labels::ModelLabels;
 
@@ -37,14 +49,21 @@ const KERNEL_LOST: [(Counter, &str, &str); 3] = [
 /// What the pipeline itself counts.
 #[derive(Default)]
 pub(super) struct Account {
-    /// Socket events taken from the ring.
+    /// Events taken from the rings.
     pub(super) socket_events: u64,
+    pub(super) process_events: u64,
     tables_refused: u64,
     ticks: u64,
+    samples_programs: bool,
     sampling: Option<Sampling>,
 }
 
 impl Account {
+    /// Samples the programs' run times where it is asked to.
+    pub(super) fn new(samples_programs: bool) -> Self {
+        Self { samples_programs, ..Self::default() }
+    }
+
     /// Notes what became of a change to a kernel table; the first refusal is logged, all are counted.
     pub(super) fn note(&mut self, change: Result<()>) {
         if let Err(error) = change {
@@ -65,38 +84,33 @@ impl Account {
     ) {
         self.publish_kernel(health, probe);
         health.set_events("socket_taken", self.socket_events);
-        health.set_lost("socket_ring", "undecodable", probe.rings.undecodable());
+        health.set_events("process_taken", self.process_events);
+        let undecodable = probe.rings.undecodable();
+        health.set_lost("socket_ring", "undecodable", undecodable.sockets);
+        health.set_lost("process_ring", "undecodable", undecodable.processes);
         health.set_lost("socket_table", "refused", self.tables_refused);
-        let counts = connections.counts();
-        health.set_lost("connection", "unclaimed", counts.events_unclaimed);
-        health.set_lost("connection", "evicted", counts.connections_evicted);
-        health.set_lost("request", "refused", counts.requests_refused);
-        for (failure, total) in counts.failures() {
-            health.set_parse_failures(failure, total);
-        }
+        publish_requests(health, connections.counts());
         health.set_model_overflow(models.overflow());
         self.sample(health, probe);
     }
 
     fn publish_kernel(&mut self, health: &Health, probe: &Probe) {
+        let counters = match probe.tables.counters() {
+            Ok(counters) => counters,
+            Err(error) => return self.note(Err(error)),
+        };
         for (counter, stage) in KERNEL_EVENTS {
-            match probe.tables.counter(counter) {
-                Ok(total) => health.set_events(stage, total),
-                Err(error) => self.note(Err(error)),
-            }
+            health.set_events(stage, counters[counter as usize]);
         }
         for (counter, stage, reason) in KERNEL_LOST {
-            match probe.tables.counter(counter) {
-                Ok(total) => health.set_lost(stage, reason, total),
-                Err(error) => self.note(Err(error)),
-            }
+            health.set_lost(stage, reason, counters[counter as usize]);
         }
     }
 
     /// Statistics of the programs: on for one tick a minute.
     fn sample(&mut self, health: &Health, probe: &Probe) {
         match self.ticks % SAMPLE_EVERY {
-            0 => self.sampling = Sampling::start(),
+            0 if self.samples_programs => self.sampling = Sampling::start(),
             1 => self.sampling = None,
             _ => {}
         }
@@ -107,6 +121,33 @@ impl Account {
             skipped += program.recursion_misses;
         }
         health.set_lost("program", "recursion", skipped);
+    }
+}
+
+fn publish_requests(health: &Health, counts: &Counts) {
+    for (stage, total) in [
+        ("connection_followed", counts.events_followed),
+        ("connection_ignored", counts.events_ignored),
+        ("connection_idle", counts.events_idle),
+        ("connection_missed", counts.events_missed),
+        ("request_begun", counts.requests_begun),
+        ("request_finished", counts.requests_finished),
+        ("request_void", counts.requests_void),
+    ] {
+        health.set_events(stage, total);
+    }
+    for (stage, reason, total) in [
+        ("connection", "unclaimed", counts.events_unclaimed),
+        ("connection", "evicted", counts.connections_evicted),
+        ("connection", "forgotten", counts.connections_forgotten),
+        ("connection", "vanished", counts.connections_vanished),
+        ("request", "unfinished", counts.requests_unfinished),
+        ("request", "refused", counts.requests_refused),
+    ] {
+        health.set_lost(stage, reason, total);
+    }
+    for (failure, total) in counts.failures() {
+        health.set_parse_failures(failure, total);
     }
 }
 
@@ -125,18 +166,31 @@ pub(super) fn reload(running: &mut Config, sources: &Sources, log: &LogHandle) -
     Ok(())
 }
 
-pub(super) fn probe_states(hooks: &[Hook]) -> Vec<ProbeState> {
-    let state = |hook: &Hook| ProbeState {
-        program: hook.plan.program.to_owned(),
-        hook: hook.absent.is_none().then(|| format!("tp_btf/{}", hook.plan.hook)),
-        reason: hook.absent.as_ref().map(|reason| format!("{}: {reason}", hook.plan.without)),
-    };
-    hooks.iter().map(state).collect()
+/// One row a program that is attached, with what is lost where it is not the best one; and one a duty that none does.
+pub(super) fn probe_states(outcomes: &[Outcome]) -> Vec<ProbeState> {
+    let mut states = Vec::new();
+    for outcome in outcomes {
+        let reason = outcome.loss().map(|loss| format!("{loss}: {}", outcome.reasons()));
+        let Some(way) = outcome.way else {
+            let program = outcome.refused.first().map_or(outcome.duty.name, |refusal| refusal.program);
+            states.push(ProbeState { program: program.to_owned(), hook: None, reason });
+            continue;
+        };
+        states.extend(way.programs.iter().map(|program| ProbeState {
+            program: program.name.to_owned(),
+            hook: Some(program.to_string()),
+            reason: reason.clone(),
+        }));
+    }
+    states
 }
 
 /// One line for the service manager and the log.
 pub(super) fn summary(probe: &Probe, workloads: &Workloads) -> String {
-    let attached = probe.hooks().iter().filter(|hook| hook.absent.is_none()).count();
+    let outcomes = probe.outcomes();
+    let ways = outcomes.iter().filter_map(|outcome| outcome.way);
+    let attached: usize = ways.map(|way| way.programs.len()).sum();
+    let lost = outcomes.iter().filter(|outcome| outcome.way.is_none()).count();
     let up = workloads.states().iter().filter(|state| state.up).count();
-    format!("{attached} of {} kernel programs attached, {up} workloads", probe.hooks().len())
+    format!("{attached} kernel programs attached, {lost} hooks missing, {up} workloads")
 }

@@ -13,7 +13,14 @@ use inferscope_common::process::ProcessEvent;
 pub struct Rings {
     sockets: RingBuf<MapData>,
     processes: RingBuf<MapData>,
-    undecodable: u64,
+    undecodable: Undecodable,
+}
+
+/// Entries that were no event, by ring: 0 unless kernel and agent disagree on the layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undecodable {
+    pub sockets: u64,
+    pub processes: u64,
 }
 
 impl Rings {
@@ -22,7 +29,11 @@ impl Rings {
     /// # Errors
     /// The object has no such maps.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
-        Ok(Self { sockets: take(ebpf, "EVENTS")?, processes: take(ebpf, "PROCESSES")?, undecodable: 0 })
+        Ok(Self {
+            sockets: take(ebpf, "EVENTS")?,
+            processes: take(ebpf, "PROCESSES")?,
+            undecodable: Undecodable::default(),
+        })
     }
 
     /// Hands on the process events that wait. Bounded by the ring's size.
@@ -31,27 +42,27 @@ impl Rings {
         while let Some(bytes) = self.processes.next() {
             match decode::process(&bytes) {
                 Ok(event) => events.push(event),
-                Err(_) => self.undecodable += 1,
+                Err(_) => self.undecodable.processes += 1,
             }
         }
         events
     }
 
-    /// Hands up to `max` waiting socket events to `each`; returns how many there were.
+    /// Hands up to `max` waiting socket events to `each`; returns how many entries there were.
     pub fn drain_sockets(&mut self, max: usize, mut each: impl FnMut(&SocketBytes<'_>)) -> usize {
         for taken in 0..max {
             let Some(bytes) = self.sockets.next() else { return taken };
             match decode::socket(&bytes) {
                 Ok(event) => each(&event),
-                Err(_) => self.undecodable += 1,
+                Err(_) => self.undecodable.sockets += 1,
             }
         }
         max
     }
 
-    /// Entries that were no event: 0 unless kernel and agent disagree on the layout.
+    /// Entries that were no event.
     #[must_use]
-    pub fn undecodable(&self) -> u64 {
+    pub fn undecodable(&self) -> Undecodable {
         self.undecodable
     }
 }

@@ -27,6 +27,8 @@ const EXCHANGES_MAX: usize = 64;
 const FAILURES_MAX: u8 = 8;
 /// A Unix socket tells no close: an answer that has not gone on for so long after its peer closed is aborted.
 const UNIX_GRACE: Duration = Duration::from_secs(1);
+/// A socket on which nothing happened for so long may be gone: its end was lost.
+const VANISHED_GRACE: Duration = Duration::from_secs(1);
 /// A request without any event for so long is taken for over: its end was lost.
 const REQUEST_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 /// A connection without a request and without an event for so long is forgotten: the next request on it
@@ -184,11 +186,12 @@ impl Connection {
         self.sequence = event.event.sequence.wrapping_add(1);
         let first = event.event.flags & FLAG_FIRST != 0 && !std::mem::take(&mut self.fresh);
         if first || lost > u32::MAX / 2 {
+            outlet.counts.connections_forgotten += 1;
             self.reads = Flow::default();
             self.writes = Flow::default();
             self.start_over();
         } else if lost > 0 {
-            outlet.counts.events_lost += u64::from(lost);
+            outlet.counts.events_missed += u64::from(lost);
             self.events_lost();
         }
     }
@@ -262,6 +265,7 @@ impl Connection {
             self.lossy = true;
             return None;
         }
+        outlet.counts.requests_begun += 1;
         let id = self.next_id;
         self.next_id += 1;
         self.exchanges.push_back(Box::new(Exchange::new(id, self.workload.clone(), call.first_read)));
@@ -274,8 +278,10 @@ impl Connection {
     }
 
     /// Request `id` turned out to be none.
-    pub(super) fn remove(&mut self, id: u64) {
+    pub(super) fn remove(&mut self, id: u64, outlet: &mut Outlet<'_>) {
+        let before = self.exchanges.len();
         self.exchanges.retain(|exchange| exchange.id != id);
+        outlet.counts.requests_void += (before - self.exchanges.len()) as u64;
         if self.exchanges.is_empty() {
             self.outbound = Outbound::Seek;
         }
@@ -384,6 +390,14 @@ impl Connection {
     /// Whether it is a Unix socket with a request under way, and was quiet for a while.
     pub fn is_quiet_unix(&self, now: BootTime) -> bool {
         self.family == FAMILY_UNIX && !self.exchanges.is_empty() && now.since(self.last_event) >= UNIX_GRACE
+    }
+
+    /// Whether its end may have been lost: a request is under way, no event came for a while, and the
+    /// kernel tells of closed TCP sockets only once.
+    pub fn may_have_vanished(&self, now: BootTime) -> bool {
+        self.family != FAMILY_UNIX
+            && !self.exchanges.is_empty()
+            && now.since(self.last_event) >= VANISHED_GRACE
     }
 
     /// How it would have to end at `now`, were it only for time.

@@ -238,6 +238,7 @@ impl Exchange {
 
     /// It ended at `end`: its progress and its record go out.
     pub fn finish(mut self: Box<Self>, end: BootTime, ending: Ending, outlet: &mut Outlet<'_>) {
+        outlet.counts.requests_finished += 1;
         if let Some(why) = self.incomplete {
             outlet.counts.incomplete(why);
         }

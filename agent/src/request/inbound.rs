@@ -131,7 +131,7 @@ impl Connection {
             }
             Err(reason) => {
                 piece.clear();
-                self.remove(id);
+                self.remove(id, outlet);
                 self.failed(reason, outlet);
                 if matches!(reason, ParseFailure::Tls | ParseFailure::Http2) {
                     self.ignore(outlet);
@@ -151,7 +151,7 @@ impl Connection {
                 exchange.lost(Incomplete::BorderMissed);
                 self.resume_answers(head.id, outlet);
             }
-            _ => self.remove(head.id),
+            _ => self.remove(head.id, outlet),
         }
         self.failed(ParseFailure::RequestHead, outlet);
         Inbound::Seek

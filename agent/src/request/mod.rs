@@ -114,6 +114,7 @@ impl Connections {
         if !self.connections.contains_key(&socket) {
             // A connection that only ends, or waits, had nothing to measure.
             if !matches!(event.kind, SocketKind::Read | SocketKind::Write) {
+                self.counts.events_idle += 1;
                 return Follow::Keep;
             }
             if workload.is_none() {
@@ -134,6 +135,11 @@ impl Connections {
             }
         };
         let connection = entry.get_mut();
+        if connection.is_ignored() {
+            self.counts.events_ignored += 1;
+        } else {
+            self.counts.events_followed += 1;
+        }
         let before = (connection.requests(), connection.held());
         let next = connection.on_event(event, room, &mut Outlet { models, out, counts: &mut self.counts });
         self.requests = self.requests + connection.requests() - before.0;
@@ -182,6 +188,29 @@ impl Connections {
             let gone = connection.is_quiet_unix(now) && !open.contains(&socket);
             gone.then_some((Close::Closed, seen))
         });
+    }
+
+    /// Sockets of which the end may have been lost: the kernel knows whether they still are.
+    #[must_use]
+    pub fn maybe_vanished(&self, now: BootTime) -> Vec<u64> {
+        let quiet = self.connections.iter().filter(|(_, connection)| connection.may_have_vanished(now));
+        quiet.map(|(&socket, _)| socket).collect()
+    }
+
+    /// Ends what is left open on sockets that are gone. What they did before has to be taken first.
+    pub fn close_vanished(
+        &mut self,
+        sockets: &HashSet<u64>,
+        now: BootTime,
+        models: &mut ModelLabels,
+        out: &mut Vec<Observation>,
+    ) {
+        let before = self.connections.len();
+        self.close(models, out, |socket, connection| {
+            let gone = connection.may_have_vanished(now) && sockets.contains(&socket);
+            gone.then_some((Close::Forgotten, connection.last_event()))
+        });
+        self.counts.connections_vanished += (before - self.connections.len()) as u64;
     }
 
     /// A while passed: forgets connections and requests without any event for long, and ends those on Unix

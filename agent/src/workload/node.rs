@@ -10,9 +10,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use procfs::{FromRead as _, ProcessCGroups};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::cgroup::Place;
+use super::within::{self, Bounds};
 use crate::clock::BootTime;
 
 /// Most bytes read of a command line: the server's name and its port stand well before this.
@@ -189,20 +189,15 @@ impl Node {
     /// A small file that `tgid` knows by `path`.
     ///
     /// A link inside a container (`/var/run` to `/run`) is followed there: by the usual means it would lead
-    /// to the agent's own files. What is no plain file is not opened for long: a pipe would hold the agent.
+    /// to the agent's own files. What is no plain file is not opened: a pipe would hold the agent.
     #[must_use]
     pub fn file_of(&self, tgid: u32, path: &str) -> Option<String> {
-        let (folder, within) = match path.starts_with('/') {
-            true => ("root", ResolveFlags::IN_ROOT),
-            false => ("cwd", ResolveFlags::BENEATH),
+        let (folder, bounds) = match path.starts_with('/') {
+            true => ("root", Bounds::Root),
+            false => ("cwd", Bounds::Below),
         };
         let folder = fs::File::open(self.path(tgid, folder)).ok()?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let within = within | ResolveFlags::NO_MAGICLINKS;
-        let file = fs::File::from(openat2(folder, path, flags, Mode::empty(), within).ok()?);
-        if !file.metadata().ok()?.is_file() {
-            return None;
-        }
+        let file = within::open(folder, Path::new(path), bounds)?;
         let mut text = String::new();
         file.take(SMALL_BYTES_MAX).read_to_string(&mut text).ok()?;
         Some(text)
@@ -266,6 +261,8 @@ fn socket_inode(link: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::Mode;
+
     use super::super::fake_proc::{Fake, FakeProc};
     use super::*;
 

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 /// Kernel buffer for packets that tcpdump has not taken yet, KiB.
 const BUFFER_KIB: &str = "65536";
@@ -48,6 +48,8 @@ impl Capture {
             .stdin(Stdio::null())
             .spawn()
             .context("run tcpdump (package tcpdump)")?;
+        // On a busy machine it loses packets while it waits for a processor. Without the right it goes on as it is.
+        let _ = setpriority_process(Some(Pid::from_child(&child)), -20);
         let stderr = child.stderr.take().context("tcpdump without standard error")?;
         let mut capture = Self { child, said: BufReader::new(stderr), path };
         capture.wait_until_listening()?;

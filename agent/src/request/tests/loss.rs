@@ -33,7 +33,7 @@ fn a_lost_write_in_a_stream_marks_it_and_leaves_the_gap_out() {
     assert_eq!((record.incomplete, record.outcome), (Some(Incomplete::EventsLost), Outcome::Ok));
     assert_eq!(record.end.0, 320);
     assert_eq!(trace.gaps_ns(), [10, 10]);
-    assert_eq!(trace.connections.counts().events_lost, 1);
+    assert_eq!(trace.connections.counts().events_missed, 1);
     assert_eq!(trace.connections.counts().incompletes().map(|(_, count)| count).sum::<u64>(), 1);
     check_after(&mut trace);
 }
@@ -231,6 +231,47 @@ fn a_request_without_events_for_an_hour_is_given_up() {
     trace.at(3700 * SECOND).tick();
     let record = trace.record();
     assert_eq!((record.incomplete.is_some(), record.end.0), (true, 100));
+}
+
+#[test]
+fn a_request_whose_socket_is_gone_without_a_word_is_incomplete() {
+    let mut trace = Trace::new();
+    trace.at(100).read(chat()).write(STREAM_HEAD).at(SECOND).write(token());
+    trace.at(SECOND + SECOND / 2).vanish();
+    assert_eq!(trace.open().len(), 1, "it may only be quiet");
+    trace.at(3 * SECOND).vanish();
+    let record = trace.record();
+    assert_eq!((record.incomplete, record.end.0), (Some(Incomplete::EventsLost), SECOND));
+    assert!(trace.connections.is_empty());
+    assert_eq!(trace.connections.counts().connections_vanished, 1);
+}
+
+#[test]
+fn an_idle_connection_and_a_unix_socket_do_not_vanish() {
+    let mut trace = Trace::new();
+    trace.at(100).read(chat()).write(answer()).at(3 * SECOND).vanish();
+    assert_eq!(trace.connections.len(), 1);
+    let mut trace = Trace::new();
+    trace.event.family = FAMILY_UNIX;
+    trace.at(100).read(chat()).at(3 * SECOND).vanish();
+    assert_eq!(trace.connections.len(), 1);
+}
+
+#[test]
+fn every_event_and_every_request_is_in_one_count() {
+    let mut trace = Trace::new();
+    trace.at(100).state(SocketKind::PeerClosed);
+    trace.read(chat()).write(STREAM_HEAD).lose(SocketKind::Write, 9).write(token()).write("0\r\n\r\n");
+    trace.read("GET /x HTTP/1.1 nonsense\r\n\r\n").read(chat()).write("HTTP/1.1 101 Upgrade\r\n\r\n");
+    trace.read("ignored").write("ignored").state(SocketKind::Closed).state(SocketKind::Closed);
+    trace.restart_numbers().read("POST /v1/chat").state(SocketKind::Closed);
+    trace.restart_numbers().read(chat()).write(STREAM_HEAD).restart_numbers().write(token());
+    let counts = trace.connections.counts();
+    let events = [counts.events_followed, counts.events_ignored, counts.events_idle, counts.events_unclaimed];
+    assert_eq!((counts.events, events), (17, [12, 3, 2, 0]));
+    assert_eq!((counts.events_missed, counts.connections_forgotten), (1, 1));
+    let ended = [counts.requests_finished, counts.requests_void, counts.requests_unfinished];
+    assert_eq!((counts.requests_begun, ended), (5, [2, 1, 1]), "one is open");
 }
 
 #[test]

@@ -118,6 +118,14 @@ impl Trace {
         self
     }
 
+    /// The kernel no longer knows the socket, as a look at those that may have vanished says.
+    pub fn vanish(&mut self) -> &mut Self {
+        let now = BootTime(self.time);
+        let gone = self.connections.maybe_vanished(now).into_iter().collect();
+        self.connections.close_vanished(&gone, now, &mut self.models, &mut self.out);
+        self
+    }
+
     pub fn process_exit(&mut self, tgid: u32) -> &mut Self {
         self.connections.on_process_exit(tgid, BootTime(self.time), &mut self.models, &mut self.out);
         self

@@ -1,0 +1,312 @@
+//! More events than the ring holds, and an agent that gets no processor: every event is accounted for, at every
+//! stage, and afterwards everything is exact again.
+//!
+//! Needs root and the agent's binary. Nothing is judged by how long it took.
+
+#![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use inferscope_tests::client::Options;
+use inferscope_tests::flood::{Ask, Client, Counted, Load, Made};
+use inferscope_tests::harness::{AgentProcess, ServerProcess, load_and_compare};
+use inferscope_tests::oracle::AgentRecord;
+use inferscope_tests::page::{self, Format, Sample};
+use inferscope_tests::socket::Endpoint;
+use inferscope_tests::stage::{Stage, metrics_text, records_when, until};
+use rustix::process::Signal;
+use tokio::runtime::Runtime;
+
+mod starvation;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
+const FLOOD_SERVER: &str = env!("CARGO_BIN_EXE_inferscope-flood-server");
+
+/// Whatever is waited for comes in this time, or not at all.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The agent's own counters are at most this old, and a little.
+const TICK: Duration = Duration::from_millis(1_200);
+/// Events of one stream of the flood.
+const EVENTS: u32 = 500;
+/// Likewise, of a stream after it.
+const EVENTS_AFTER: u32 = 20;
+
+/// Twice what the ring holds, in events of which most are streamed. The inference requests are fewer than the
+/// agent lists.
+const FLOOD: [Load; 4] = [
+    Load { name: "kept", ask: stream(EVENTS), connections: 8, requests: 40, keeps: true, ..CALM },
+    Load { name: "gone", ask: stream(EVENTS), connections: 8, requests: 20, ..CALM },
+    Load { name: "whole", ask: Ask::Whole, connections: 4, requests: 400, ..CALM },
+    Load { name: "health", ask: Ask::Health, connections: 4, requests: 4_000, ..CALM },
+];
+const fn stream(events: u32) -> Ask {
+    Ask::Stream { events, gap: Duration::ZERO }
+}
+
+const CALM: Load =
+    Load { name: "", ask: Ask::Health, connections: 1, requests: 1, pause: Duration::ZERO, keeps: false };
+
+/// The agent's numbers, as one page has them.
+#[derive(Clone, Debug, PartialEq)]
+struct Books(BTreeMap<String, Vec<Sample>>);
+
+impl Books {
+    fn read(agent: &AgentProcess) -> Self {
+        let families = page::read(&metrics_text(agent).unwrap(), Format::Text).unwrap();
+        Self(families.into_iter().map(|(name, family)| (name, family.samples)).collect())
+    }
+
+    /// Once nothing waits in the ring, and a tick has told so.
+    fn settled(agent: &AgentProcess) -> Self {
+        let mut before = Self::read(agent);
+        let settled = until(WAIT_MAX, || {
+            std::thread::sleep(TICK);
+            let now = Self::read(agent);
+            let same = now.event("socket_seen") == before.event("socket_seen") && now.nothing_waits();
+            before = now;
+            same.then(|| before.clone())
+        });
+        settled.unwrap_or_else(|| panic!("the ring is not taken empty: {before:?}"))
+    }
+
+    fn nothing_waits(&self) -> bool {
+        self.event("socket_sent") == self.event("socket_taken") + self.lost("socket_ring", "undecodable")
+    }
+
+    /// Sum of a family over the series with these labels.
+    fn sum(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
+        let has = |sample: &&Sample| labels.iter().all(|(name, value)| sample.labels[*name] == *value);
+        let samples = self.0.get(family).map(Vec::as_slice).unwrap_or_default();
+        samples.iter().filter(has).map(|sample| sample.value as u64).sum()
+    }
+
+    fn event(&self, stage: &str) -> u64 {
+        self.sum("inferscope_events_total", &[("stage", stage)])
+    }
+
+    fn lost(&self, stage: &str, reason: &str) -> u64 {
+        self.sum("inferscope_events_lost_total", &[("stage", stage), ("reason", reason)])
+    }
+
+    /// What came into each stage left it, or is counted as lost there.
+    fn check(&self) {
+        let lost = |stage, reason| self.lost(stage, reason);
+        let [seen, sent, taken, followed, ignored, idle] = [
+            "socket_seen",
+            "socket_sent",
+            "socket_taken",
+            "connection_followed",
+            "connection_ignored",
+            "connection_idle",
+        ]
+        .map(|stage| self.event(stage));
+        assert_eq!(seen, sent + lost("socket_ring", "full"), "{self:?}");
+        assert_eq!(sent, taken + lost("socket_ring", "undecodable"), "{self:?}");
+        assert_eq!(taken, followed + ignored + idle + lost("connection", "unclaimed"), "{self:?}");
+        assert!(self.event("connection_missed") <= lost("socket_ring", "full"), "{self:?}");
+        let ended = self.event("request_finished") + self.event("request_void");
+        let open = self.sum("vllm_requests_in_flight", &[]);
+        assert_eq!(
+            self.event("request_begun"),
+            ended + lost("request", "unfinished") + open,
+            "requests under way: {open}: {self:?}"
+        );
+        let counted = self.sum("vllm_requests_total", &[]) + self.sum("inferscope_http_requests_total", &[]);
+        assert_eq!(self.event("request_finished"), counted, "{self:?}");
+        assert_eq!(self.event("process_sent"), self.event("process_taken"), "{self:?}");
+        for (stage, reason) in [
+            ("socket_ring", "undecodable"),
+            ("socket_table", "full"),
+            ("socket_table", "refused"),
+            ("process_ring", "full"),
+            ("connection", "unclaimed"),
+            ("connection", "evicted"),
+            ("connection", "forgotten"),
+            ("request", "refused"),
+        ] {
+            assert_eq!(lost(stage, reason), 0, "{stage} {reason}: {self:?}");
+        }
+    }
+}
+
+fn start_flood_server(stage: &Stage) -> (ServerProcess, SocketAddr) {
+    let mut command = Command::new(FLOOD_SERVER);
+    let server = ServerProcess::start_command(command.arg("--name").arg(stage.path())).unwrap();
+    let Endpoint::Tcp(address) = server.endpoint else { panic!("the server listens on TCP") };
+    (server, address)
+}
+
+/// Follows the server of the flood and the demonstration server.
+fn rules(stage: &Stage) -> String {
+    let flood = format!("inferscope-flood-server --name {}", stage.path().display());
+    format!(
+        "[[workload]]\nname = \"flood\"\ncommand_regex = \"{flood}\"\n[[workload]]\nname = \"demo\"\n\
+         command_regex = \"{}\"\n",
+        stage.servers_regex()
+    )
+}
+
+fn wait_until_followed(agent: &AgentProcess, servers: usize) {
+    let count = || agent.read_log().unwrap().matches(": following ").count();
+    let found = until(WAIT_MAX, || (count() >= servers).then_some(()));
+    assert!(found.is_some(), "{servers} servers are not followed: {}", agent.read_log().unwrap());
+}
+
+/// A record that says it is complete is: it has all that its request brought about.
+fn check_record(record: &AgentRecord, events: Option<u32>) {
+    assert_eq!((record.outcome.as_deref(), record.status), (Some("ok"), Some(200)), "{record:?}");
+    let streamed = (Some(events.is_some()), u64::from(events.unwrap_or(0)));
+    assert_eq!((record.streamed, record.chunks), streamed, "{record:?}");
+    assert_eq!(record.ttft_seconds.is_some(), events.is_some(), "{record:?}");
+    let gaps = record.gaps.unwrap_or_default();
+    assert_eq!(gaps.count, u64::from(events.unwrap_or(1)) - 1, "{record:?}");
+}
+
+/// What became of a flood's requests.
+#[derive(Debug, Default)]
+struct Fate {
+    made: u64,
+    complete: u64,
+    incomplete: u64,
+    /// Nothing is known of these: their first bytes were among what was lost.
+    unseen: u64,
+}
+
+/// Every record is of one request that was made, and says the truth of it or that it cannot.
+fn check_records(made: &[Made], records: &[AgentRecord], books: &Books) -> Fate {
+    let mut fate = Fate::default();
+    let mut by_id: BTreeMap<&str, &AgentRecord> = BTreeMap::new();
+    for record in records {
+        let doubled = by_id.insert(record.request_id.as_deref().unwrap(), record);
+        assert_eq!(doubled, None, "two records of one request");
+    }
+    for (load, made) in FLOOD.iter().zip(made).filter(|(load, _)| load.ask != Ask::Health) {
+        for id in &made.ids {
+            fate.made += 1;
+            match by_id.remove(id.as_str()) {
+                None => fate.unseen += 1,
+                Some(record) if record.incomplete.is_some() => fate.incomplete += 1,
+                Some(record) => {
+                    fate.complete += 1;
+                    let Ask::Stream { events, .. } = load.ask else {
+                        check_record(record, None);
+                        continue;
+                    };
+                    check_record(record, Some(events));
+                }
+            }
+        }
+    }
+    let ours = |id: &&str| id.starts_with("before-") || id.starts_with("last-");
+    assert!(by_id.keys().all(ours), "records of no request: {by_id:?}");
+    let beside = by_id.values().filter(|record| record.incomplete.is_some()).count() as u64;
+    assert_eq!(fate.incomplete + beside, books.sum("inferscope_records_incomplete_total", &[]), "{fate:?}");
+    fate
+}
+
+/// Floods, and demands that the books are right, then and afterwards.
+fn flood(stopped: bool) {
+    let Some(stage) = Stage::set(SERVER).unwrap() else { return };
+    let (server, address) = start_flood_server(&stage);
+    let agent = stage.start_agent(&rules(&stage)).unwrap();
+    wait_until_followed(&agent, 1);
+    let mut lived: Vec<Client> = (0..4).map(|_| Client::connect(address).unwrap()).collect();
+    for (number, client) in lived.iter_mut().enumerate() {
+        client.ask(stream(EVENTS_AFTER), &format!("before-{number}")).unwrap();
+    }
+    if stopped {
+        agent.signal(Signal::STOP).unwrap();
+    }
+    let began = Instant::now();
+    let mut made = Load::make_all(&FLOOD, address).unwrap();
+    let took = began.elapsed();
+    if stopped {
+        agent.signal(Signal::CONT).unwrap();
+    }
+    wait_until_taken(&agent, lived.last_mut().unwrap());
+    let books = Books::settled(&agent);
+    let records = records_when(&agent, Duration::ZERO, |_| true).unwrap();
+    let fate = check_records(&made, &records, &books);
+    let full = books.lost("socket_ring", "full");
+    println!(
+        "{} events in {took:?}, {full} of them lost, {} skipped; {fate:?}",
+        books.event("socket_seen"),
+        books.lost("program", "recursion"),
+    );
+    assert!(!stopped || full > 0, "the ring was to overflow: {books:?}");
+    assert!(full > 0 || (fate.incomplete, fate.unseen) == (0, 0), "{fate:?}");
+    assert!(fate.unseen <= full, "{fate:?}, {full} events lost");
+
+    lived.extend(made.iter_mut().flat_map(|made| std::mem::take(&mut made.kept)));
+    check_lived(&agent, lived);
+    let counted: Counted = serde_json::from_str(&server.stop().unwrap()).unwrap();
+    let books = Books::settled(&agent);
+    books.check();
+    check_total(&books, &counted);
+
+    let demo = stage.start_server(&[]).unwrap();
+    wait_until_followed(&agent, 2);
+    let options = Options { requests: 150, ..Options::new(demo.endpoint.clone()) };
+    let compared = load_and_compare(agent.listen, &options, stage.path());
+    let comparison = Runtime::new().unwrap().block_on(compared).unwrap();
+    assert!(comparison.passed, "{comparison}");
+    agent.stop().unwrap();
+    demo.stop().unwrap();
+}
+
+/// What comes out of the ring last is asked for last; it may find no room there, and is asked for again.
+fn wait_until_taken(agent: &AgentProcess, client: &mut Client) {
+    let mut number = 0;
+    let taken = until(WAIT_MAX, || {
+        number += 1;
+        client.ask(Ask::Whole, &format!("last-{number}")).unwrap();
+        let came =
+            |record: &AgentRecord| record.request_id.as_ref().is_some_and(|id| id.starts_with("last-"));
+        let records = records_when(agent, TICK, |records| records.iter().any(came)).unwrap();
+        records.iter().any(came).then_some(())
+    });
+    assert!(taken.is_some(), "the agent does not go on after the flood");
+}
+
+/// Connections on which part of the flood passed are measured again from their next request on, and nothing
+/// stays open on those that ended in it.
+fn check_lived(agent: &AgentProcess, mut lived: Vec<Client>) {
+    let ids: BTreeSet<String> = (0..lived.len()).map(|number| format!("after-{number}")).collect();
+    for (id, client) in ids.iter().zip(&mut lived) {
+        client.ask(stream(EVENTS_AFTER), id).unwrap();
+    }
+    let of_ours = |record: &&AgentRecord| record.request_id.as_ref().is_some_and(|id| ids.contains(id));
+    let all = |records: &[AgentRecord]| records.iter().filter(of_ours).count() >= ids.len();
+    let records = records_when(agent, WAIT_MAX, all).unwrap();
+    let ours: Vec<_> = records.iter().filter(of_ours).collect();
+    assert_eq!(ours.len(), ids.len(), "{ours:?}");
+    for record in ours {
+        assert_eq!(record.incomplete, None, "{record:?}");
+        check_record(record, Some(EVENTS_AFTER));
+    }
+    drop(lived);
+    let none_open = || (Books::read(agent).sum("vllm_requests_in_flight", &[]) == 0).then_some(());
+    assert!(until(WAIT_MAX, none_open).is_some(), "requests stay open: {:?}", Books::read(agent));
+}
+
+/// Every call of the server is an event that was seen, but for those that the kernel itself skipped and counts,
+/// together with runs for unwatched processes that it skipped.
+fn check_total(books: &Books, counted: &Counted) {
+    let (seen, happened) = (books.event("socket_seen"), counted.socket_events());
+    let skipped = books.lost("program", "recursion");
+    assert!(seen <= happened && happened <= seen + skipped, "{seen} seen, {skipped} skipped, {counted:?}");
+    assert_eq!(books.event("socket_ignored"), 0, "{books:?}");
+}
+
+#[test]
+fn a_flood_that_nobody_reads_is_accounted_for_to_the_last_event() {
+    flood(true);
+}
+
+#[test]
+fn a_flood_that_the_agent_reads_as_it_can_is_accounted_for_to_the_last_event() {
+    flood(false);
+}
