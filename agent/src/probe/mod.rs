@@ -13,6 +13,7 @@ pub mod offsets;
 pub mod ring;
 pub mod statistics;
 pub mod tables;
+pub mod usage;
 
 use std::collections::HashSet;
 use std::io::Read as _;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::client::SLOW_SUFFIX;
 use crate::transcript::{Exchange, Outcome};
 
-use super::models::Models;
+use super::models::{Labelled, Models};
 use super::{AgentRecord, Gaps, Source};
 
 /// Differences that are told one by one at most.
@@ -103,14 +103,38 @@ pub struct Comparison {
 /// Compares the inference requests of `truth` with the agent's records of the same run.
 #[must_use]
 pub fn compare(truth: &[Exchange], records: &[AgentRecord], bounds: Bounds) -> Comparison {
+    compare_labelled(truth, records, bounds, None)
+}
+
+/// The same where not every name gets a label; the caller judges who got one.
+#[must_use]
+pub fn compare_labelled(
+    truth: &[Exchange],
+    records: &[AgentRecord],
+    bounds: Bounds,
+    labelled: Option<&Labelled>,
+) -> Comparison {
     let truth: Vec<_> =
         truth.iter().filter(|one| one.is_inference() && one.outcome != Outcome::Open).collect();
-    let models = Models::of(&truth);
+    let models = Models::of(&truth, labelled);
     let mut matcher = Matcher { bounds, models, result: Comparison::default(), errors: BTreeMap::new() };
     matcher.result.expected = truth.len();
     matcher.pair(&truth, records);
     matcher.count(&truth, records);
     matcher.finish()
+}
+
+impl Comparison {
+    /// Everything but the times is as it passed.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.missing.is_empty()
+            && self.doubled.is_empty()
+            && self.unexpected.is_empty()
+            && self.incomplete.is_empty()
+            && self.mismatches_total == 0
+            && self.counts.iter().all(|row| row.expected == row.measured)
+    }
 }
 
 struct Matcher<'a> {
@@ -283,14 +307,8 @@ impl<'a> Matcher<'a> {
         let errors = std::mem::take(&mut self.errors);
         self.result.quantities = errors.into_iter().map(|(name, errors)| quantity(name, errors)).collect();
         let result = &mut self.result;
-        result.passed = result.expected > 0
-            && result.missing.is_empty()
-            && result.doubled.is_empty()
-            && result.unexpected.is_empty()
-            && result.incomplete.is_empty()
-            && result.mismatches_total == 0
-            && result.counts.iter().all(|row| row.expected == row.measured)
-            && result.quantities.iter().all(|row| row.passed);
+        result.passed =
+            result.expected > 0 && result.is_exact() && result.quantities.iter().all(|row| row.passed);
         self.result
     }
 }
