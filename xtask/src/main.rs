@@ -14,6 +14,7 @@ mod place;
 mod run;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod vllm;
 
@@ -41,6 +42,8 @@ enum Verb {
     Test(test::Options),
     /// Measure what the agent costs, in the kernel and beside it, and how right it is; needs root rights
     Bench(bench::Options),
+    /// Hours of mixed traffic while servers come and go: does anything grow or go missing; needs root rights
+    Soak(soak::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
     /// Render the golden files anew
@@ -65,6 +68,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Run(options) => run::run(place, &options),
         Verb::Test(options) => test::run(place, &options),
         Verb::Bench(options) => bench::run(place, &options),
+        Verb::Soak(options) => soak::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
         Verb::Golden => golden::run(place),
     }

@@ -92,5 +92,5 @@ fn conclude(scene: Scene, watch: Watch, report: &mut Report) {
         Err(error) => vec![format!("{error:#}")],
     };
     report.check("agent and servers run to the end, and end when told", &ended);
-    report.judge(seen);
+    report.judge(&seen);
 }

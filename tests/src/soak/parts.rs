@@ -5,9 +5,11 @@
 //! whatever was answered must have its record; what was cut off may or may not have begun for the server.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use inferscope::clock::BootTime;
 
 use crate::books::{Books, TICK};
 use crate::client;
@@ -16,7 +18,7 @@ use crate::oracle::{
     AgentRecord, Bounds, Comparison, Labelled, Truth, compare_labelled, fetch_records, newest_record,
 };
 use crate::stage::until;
-use crate::transcript::Outcome;
+use crate::transcript::{Exchange, Outcome};
 
 use super::report::{OutcomeRow, PhaseRow};
 use super::scene::{Name, Scene};
@@ -83,35 +85,16 @@ impl Scene {
             self.ordinary(name, "chat-stream-usage=3,chat-whole=1,completions-stream=1")?;
         let task = self.runtime.spawn(async move { client::run(&options, |_| ()).await });
         Self::wait_before();
+        let began = BootTime::now().0;
         disturb(self)?;
+        let followed = BootTime::now().0;
         let report = self.runtime.block_on(task).context("make load")??;
-        let answered: HashMap<_, _> = report
-            .exchanges
-            .iter()
-            .filter(|one| one.outcome == Outcome::Ok)
-            .filter_map(|one| Some((one.request_id.as_deref()?, one)))
-            .collect();
+        let answered = answered_apart(&report.exchanges, began..=followed);
         let records = self.records_after(before.newest, answered.len())?;
         let after = Books::settled(&self.agent)?;
-        let cut = report.exchanges.len() - answered.len();
-        let mut row = PhaseRow { sent: report.exchanges.len(), cut, ..PhaseRow::default() };
-        let sent: BTreeSet<_> = report.exchanges.iter().filter_map(|one| one.request_id.as_deref()).collect();
-        let mut found = BTreeSet::new();
-        for record in &records {
-            let id = record.request_id.as_deref().unwrap_or("without id");
-            if !sent.contains(id) || !found.insert(id) {
-                row.faults.push(format!("record of no request, or a second one: {id}"));
-            }
-            let Some(exchange) = answered.get(id) else { continue };
-            let chunks = exchange.deltas_ns.len() as u64;
-            let right = record.outcome.as_deref() == Some("ok") && record.incomplete.is_none();
-            if !right || record.chunks != chunks {
-                row.faults.push(format!("{id} was answered with {chunks} events: {record:?}"));
-            }
-        }
-        let missing = answered.keys().filter(|id| !found.contains(*id));
-        row.faults.extend(missing.map(|id| format!("no record of {id}, which was answered")));
-        row.add_outcome("ok", answered.len(), answered.keys().filter(|id| found.contains(*id)).count());
+        let sent = report.exchanges.len();
+        let mut row = PhaseRow { sent, cut: sent - answered.len(), ..PhaseRow::default() };
+        check_answered(&mut row, &report.exchanges, &answered, &records);
         row.faults.extend(counters_faults([&before.books, &after], &records, None));
         Ok(row)
     }
@@ -127,8 +110,47 @@ impl Scene {
         // Where they do not come, the comparison says which.
         let _ = until(RECORDS_MAX, || came().filter(|came| *came));
         std::thread::sleep(TICK);
-        fetch_records(listen, newest)
+        // Whoever else serves on this node is none of ours.
+        let ours = |record: &AgentRecord| {
+            Name::ALL.iter().any(|name| record.workload.as_deref() == Some(name.label()))
+        };
+        Ok(fetch_records(listen, newest)?.into_iter().filter(ours).collect())
     }
+}
+
+/// Requests answered in full, by id, that have nothing to do with what happened meanwhile: a server that answers as
+/// soon as it starts is not followed from its first moment.
+fn answered_apart(exchanges: &[Exchange], meanwhile: RangeInclusive<u64>) -> HashMap<&str, &Exchange> {
+    let answered = exchanges.iter().filter(|one| one.outcome == Outcome::Ok);
+    let apart = answered.filter(|one| one.ended_ns < *meanwhile.start() || one.started_ns > *meanwhile.end());
+    apart.filter_map(|one| Some((one.request_id.as_deref()?, one))).collect()
+}
+
+/// Whatever was answered has one record, which is right; no record is of anything else.
+fn check_answered(
+    row: &mut PhaseRow,
+    sent: &[Exchange],
+    answered: &HashMap<&str, &Exchange>,
+    records: &[AgentRecord],
+) {
+    let sent: BTreeSet<_> = sent.iter().filter_map(|one| one.request_id.as_deref()).collect();
+    let mut found = BTreeSet::new();
+    for record in records {
+        let id = record.request_id.as_deref().unwrap_or("without id");
+        if !sent.contains(id) || !found.insert(id) {
+            row.faults.push(format!("record of no request, or a second one: {id}"));
+        }
+        let Some(exchange) = answered.get(id) else { continue };
+        let chunks = exchange.deltas_ns.len() as u64;
+        let right = record.outcome.as_deref() == Some("ok") && record.incomplete.is_none();
+        if !right || record.chunks != chunks {
+            row.faults.push(format!("{id} was answered with {chunks} events: {record:?}"));
+        }
+    }
+    let missing = answered.keys().filter(|id| !found.contains(*id));
+    row.faults.extend(missing.map(|id| format!("no record of {id}, which was answered")));
+    let recorded = answered.keys().filter(|id| found.contains(*id)).count();
+    row.add_outcome("ok", answered.len(), recorded);
 }
 
 fn inference(truth: &Truth) -> usize {
@@ -159,6 +181,10 @@ fn compare_one(row: &mut PhaseRow, name: Name, truth: &Truth, records: &[AgentRe
     }
     if !comparison.is_exact() {
         row.faults.push(format!("{}: {}", name.label(), faults_of(&comparison)));
+        let first = comparison.mismatches.first().map(|mismatch| mismatch.request_id.as_str());
+        let truth = exchanges.iter().find(|one| first.is_some() && one.request_id.as_deref() == first);
+        let record = own.iter().find(|one| first.is_some() && one.request_id.as_deref() == first);
+        row.faults.push(format!("{truth:?} is {record:?}"));
     }
     row.faults.extend(label_faults(
         exchanges.iter().filter_map(|one| one.model.as_deref()),
@@ -192,7 +218,7 @@ fn label_faults<'a>(
 ) -> Vec<String> {
     let mut faults = Vec::new();
     let names: BTreeSet<&str> = names.collect();
-    let taken: usize = [Name::Alpha, Name::Beta].map(|name| labels(books[1], name).len()).iter().sum();
+    let taken: usize = Name::ALL.map(|name| labels(books[1], name).len()).iter().sum();
     if taken > LABELS_MAX {
         faults.push(format!("{taken} models have a label"));
     }
@@ -216,27 +242,33 @@ fn counters_faults(books: [&Books; 2], records: &[AgentRecord], others: Option<u
     let grown = |family: &str, labels: &[(&str, &str)]| {
         after.sum(family, labels).saturating_sub(before.sum(family, labels))
     };
+    let grown_of_ours = |family: &str, labels: &[(&str, &str)]| -> u64 {
+        let of = |name: Name| grown(family, &[labels, &[("workload", name.label())]].concat());
+        Name::ALL.into_iter().map(of).sum()
+    };
     let mut faults = after.faults();
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     for record in records {
         *outcomes.entry(record.outcome.as_deref().unwrap_or_default()).or_default() += 1;
     }
     for (outcome, count) in outcomes {
-        let counted = grown("vllm_request_outcomes_total", &[("outcome", outcome)]);
+        let counted = grown_of_ours("vllm_request_outcomes_total", &[("outcome", outcome)]);
         if counted != count {
             faults.push(format!("{counted} requests were counted {outcome}, {count} recorded"));
         }
     }
-    let requests = grown("vllm_requests_total", &[]);
+    let requests = grown_of_ours("vllm_requests_total", &[]);
     if requests != records.len() as u64 {
         faults.push(format!("{requests} requests were counted, {} recorded", records.len()));
     }
-    let other = grown("inferscope_http_requests_total", &[]);
+    let other = grown_of_ours("inferscope_http_requests_total", &[]);
     if others.is_some_and(|others| others != other) {
         faults.push(format!("{other} other requests were counted, not {others:?}"));
     }
-    if after.open() > 0 {
-        faults.push(format!("{} requests are still open", after.open()));
+    let of = |name: Name| after.sum("vllm_requests_in_flight", &[("workload", name.label())]);
+    let open: u64 = Name::ALL.into_iter().map(of).sum();
+    if open > 0 {
+        faults.push(format!("{open} requests are still open"));
     }
     let lost = grown("inferscope_events_lost_total", &[]);
     let harmless = grown("inferscope_events_lost_total", &[("stage", "program")])

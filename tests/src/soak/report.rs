@@ -47,7 +47,7 @@ pub struct PhaseRow {
     pub compared: usize,
     /// Those whose client left with the last bytes.
     pub undecided: usize,
-    /// Cut off by the end of their server.
+    /// Cut off by the end of their server, or answered by another that was not yet followed.
     pub cut: usize,
     /// Quantities whose error was beyond the bounds for times, in all phases: told, not judged.
     pub times_too_far: usize,
@@ -115,7 +115,7 @@ impl Report {
     }
 
     /// What the watch saw, and the verdict over all.
-    pub(super) fn judge(&mut self, seen: Seen) {
+    pub(super) fn judge(&mut self, seen: &Seen) {
         self.scrapes = seen.scrapes;
         let empty = Vec::new();
         self.trends = RULES

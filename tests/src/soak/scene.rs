@@ -26,6 +26,8 @@ pub(super) enum Name {
 }
 
 impl Name {
+    pub(super) const ALL: [Self; 2] = [Self::Alpha, Self::Beta];
+
     /// Its label, and what tells its command line from others.
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -47,8 +49,8 @@ pub(super) struct Scene {
     server: PathBuf,
     alpha: Option<ServerProcess>,
     beta: Option<ServerProcess>,
-    /// Starts of servers since the agent runs.
-    starts: usize,
+    /// Starts of each server since the agent runs.
+    starts: [usize; 2],
     reloads: usize,
 }
 
@@ -66,10 +68,10 @@ impl Scene {
             server: programs.join("inferscope-demo-server"),
             alpha: None,
             beta: None,
-            starts: 0,
+            starts: [0; 2],
             reloads: 0,
         };
-        for name in [Name::Alpha, Name::Beta] {
+        for name in Name::ALL {
             let anywhere = scene.anywhere(name)?;
             scene.start_server(name, &anywhere)?;
         }
@@ -107,8 +109,9 @@ impl Scene {
         let seed = self.rng.u32(..).to_string();
         let server = ServerProcess::start(&self.server, listen, &["--log", &log, "--seed", &seed])?;
         *self.place(name) = Some(server);
-        self.starts += 1;
-        let followed = || Some(self.agent.read_log().ok()?.matches(": following ").count() >= self.starts);
+        self.starts[name as usize] += 1;
+        let (starts, said) = (self.starts[name as usize], format!(": following workload={} ", name.label()));
+        let followed = || Some(self.agent.read_log().ok()?.matches(&said).count() >= starts);
         if until(FOLLOWED_MAX, || followed().filter(|followed| *followed)).is_none() {
             bail!("a server that started is not followed");
         }

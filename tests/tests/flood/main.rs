@@ -66,10 +66,10 @@ fn rules(stage: &Stage) -> String {
     )
 }
 
-fn wait_until_followed(agent: &AgentProcess, servers: usize) {
-    let count = || agent.read_log().unwrap().matches(": following ").count();
-    let found = until(WAIT_MAX, || (count() >= servers).then_some(()));
-    assert!(found.is_some(), "{servers} servers are not followed: {}", agent.read_log().unwrap());
+fn wait_until_followed(agent: &AgentProcess, label: &str) {
+    let said = format!(": following workload={label} ");
+    let found = until(WAIT_MAX, || agent.read_log().unwrap().contains(&said).then_some(()));
+    assert!(found.is_some(), "{label} is not followed: {}", agent.read_log().unwrap());
 }
 
 /// A record that says it is complete is: it has all that its request brought about.
@@ -129,7 +129,7 @@ fn flood(stopped: bool) {
     let Some(stage) = Stage::set(SERVER).unwrap() else { return };
     let (server, address) = start_flood_server(&stage);
     let agent = stage.start_agent(&rules(&stage)).unwrap();
-    wait_until_followed(&agent, 1);
+    wait_until_followed(&agent, "flood");
     let mut lived: Vec<Client> = (0..4).map(|_| Client::connect(address).unwrap()).collect();
     for (number, client) in lived.iter_mut().enumerate() {
         client.ask(stream(EVENTS_AFTER), &format!("before-{number}")).unwrap();
@@ -165,7 +165,7 @@ fn flood(stopped: bool) {
     check_total(&books, &counted);
 
     let demo = stage.start_server(&[]).unwrap();
-    wait_until_followed(&agent, 2);
+    wait_until_followed(&agent, "demo");
     let options = Options { requests: 150, ..Options::new(demo.endpoint.clone()) };
     let compared = load_and_compare(agent.listen, &options, stage.path());
     let comparison = Runtime::new().unwrap().block_on(compared).unwrap();

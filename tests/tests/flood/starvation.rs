@@ -73,7 +73,7 @@ fn check(starve: impl FnOnce(&AgentProcess)) {
     let Some(stage) = Stage::set(SERVER).unwrap() else { return };
     let (server, address) = start_flood_server(&stage);
     let agent = stage.start_agent(&rules(&stage)).unwrap();
-    wait_until_followed(&agent, 1);
+    wait_until_followed(&agent, "flood");
     let capture = Capture::start(address.port(), stage.path()).unwrap();
     let load = std::thread::spawn(move || Load::make_all(&[LOAD], address));
     std::thread::sleep(STARVED_AFTER);
