@@ -246,7 +246,9 @@ fn counters_faults(books: [&Books; 2], records: &[AgentRecord], others: Option<u
         let of = |name: Name| grown(family, &[labels, &[("workload", name.label())]].concat());
         Name::ALL.into_iter().map(of).sum()
     };
+    let told = before.faults();
     let mut faults = after.faults();
+    faults.retain(|fault| !told.contains(fault));
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     for record in records {
         *outcomes.entry(record.outcome.as_deref().unwrap_or_default()).or_default() += 1;

@@ -178,7 +178,8 @@ impl Scene {
                 row.faults.push(format!("{stage} rises without traffic"));
             }
         }
-        row.faults.extend(after.faults());
+        let told = before.faults();
+        row.faults.extend(after.faults().into_iter().filter(|fault| !told.contains(fault)));
         Ok(row)
     }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use inferscope::probe::statistics::{Sampling, loaded};
 use inferscope_tests::books::Books;
 use inferscope_tests::client::Options;
 use inferscope_tests::flood::{Ask, Client, Counted, Load, Made};
@@ -137,9 +138,12 @@ fn flood(stopped: bool) {
     if stopped {
         agent.signal(Signal::STOP).unwrap();
     }
+    let sampling = Sampling::start();
     let began = Instant::now();
     let mut made = Load::make_all(&FLOOD, address).unwrap();
     let took = began.elapsed();
+    drop(sampling);
+    tell_costs();
     if stopped {
         agent.signal(Signal::CONT).unwrap();
     }
@@ -186,6 +190,14 @@ fn wait_until_taken(agent: &AgentProcess, client: &mut Client) {
         records.iter().any(came).then_some(())
     });
     assert!(taken.is_some(), "the agent does not go on after the flood");
+}
+
+/// What the programs took in the flood; the statistics themselves take some 60 ns of each run.
+fn tell_costs() {
+    for one in loaded().iter().filter(|one| one.program.starts_with("socket_") && one.runs > 0) {
+        let ns = one.run_time.as_secs_f64() * 1e9 / one.runs as f64;
+        println!("{}: {} runs, {ns:.0} ns each", one.program, one.runs);
+    }
 }
 
 /// Connections on which part of the flood passed are measured again from their next request on, and nothing
