@@ -342,7 +342,7 @@ async fn load_once_and_compare(
     folder: &Path,
 ) -> Result<Comparison> {
     let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
-    let mut truth = {
+    let truth = {
         let load = load(options, folder);
         tokio::pin!(load);
         loop {
@@ -353,9 +353,6 @@ async fn load_once_and_compare(
             }
         }
     };
-    if !options.scenarios.is_empty() {
-        truth.add_served(&fetch_served(&options.endpoint)?);
-    }
     let Some((source, exchanges)) = truth.best() else { bail!("no request was made") };
     truth.save(&folder.join("truth.jsonl"))?;
     reader.settle(exchanges.iter().filter(|exchange| exchange.is_inference()).count())?;
@@ -437,6 +434,8 @@ pub async fn load(options: &client::Options, folder: &Path) -> Result<Truth> {
     if let (Some(capture), Some(port)) = (capture, port) {
         truth.add(Source::Wire, wire::read(&capture.stop()?.path, port)?);
         check_capture(&truth)?;
+    } else if !options.scenarios.is_empty() {
+        truth.add_served(&fetch_served(&options.endpoint)?);
     }
     Ok(truth)
 }

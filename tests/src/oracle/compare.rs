@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::client::SLOW_SUFFIX;
 use crate::transcript::{Exchange, Outcome};
 
-use super::models::Models;
+use super::models::{Labelled, Models};
 use super::{AgentRecord, Gaps, Source};
 
 /// Differences that are told one by one at most.
@@ -119,9 +119,20 @@ impl Comparison {
 /// Compares the inference requests of `truth` with the agent's records of the same run.
 #[must_use]
 pub fn compare(truth: &[Exchange], records: &[AgentRecord], bounds: Bounds) -> Comparison {
+    compare_labelled(truth, records, bounds, None)
+}
+
+/// The same where not every name gets a label; the caller judges who got one.
+#[must_use]
+pub fn compare_labelled(
+    truth: &[Exchange],
+    records: &[AgentRecord],
+    bounds: Bounds,
+    labelled: Option<&Labelled>,
+) -> Comparison {
     let truth: Vec<_> =
         truth.iter().filter(|one| one.is_inference() && one.outcome != Outcome::Open).collect();
-    let models = Models::of(&truth);
+    let models = Models::of(&truth, labelled);
     let mut matcher = Matcher { bounds, models, result: Comparison::default(), errors: BTreeMap::new() };
     matcher.result.expected = truth.len();
     matcher.pair(&truth, records);
@@ -300,7 +311,8 @@ impl<'a> Matcher<'a> {
         let strays = self.bounds.strays;
         self.result.quantities =
             errors.into_iter().map(|(name, errors)| quantity(name, errors, strays)).collect();
-        self.result.passed = self.result.is_exact() && self.result.quantities.iter().all(|row| row.passed);
+        let result = &mut self.result;
+        result.passed = result.is_exact() && result.quantities.iter().all(|row| row.passed);
         self.result
     }
 }
