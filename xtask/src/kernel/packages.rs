@@ -26,7 +26,7 @@ pub struct Version(pub u32, pub u32);
 
 impl fmt::Display for Version {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}.{}", self.0, self.1)
+        out.pad(&format!("{}.{}", self.0, self.1))
     }
 }
 
