@@ -6,6 +6,7 @@
 //! kernel's statistics of programs, never for its parsing: a judge may not share the mistakes of the judged.
 
 pub mod bench;
+pub mod books;
 pub mod client;
 pub mod fake_server;
 pub mod flood;
@@ -15,6 +16,7 @@ pub mod oracle;
 pub mod page;
 pub mod prometheus;
 pub mod rights;
+pub mod soak;
 pub mod socket;
 pub mod stage;
 pub mod transcript;

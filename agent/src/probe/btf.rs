@@ -246,16 +246,15 @@ mod tests {
 
     #[test]
     fn a_union_of_itself_does_not_hold_the_agent() {
-        let mut bytes = sample(&[]);
         // A struct `s` of 4,000 members without a name, each of its own type.
+        let strings = b"\0s\0";
         let mut types = vec![1, KIND_STRUCT << 24 | 4000, 8];
         types.extend([0, 1, 0].repeat(4000));
         let types: Vec<u8> = types.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
-        let strings = b"\0s\0";
-        for (at, word) in [(12, types.len()), (16, types.len()), (20, strings.len())] {
-            bytes[at..at + 4].copy_from_slice(&(word as u32).to_ne_bytes());
+        let mut bytes = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
+        for word in [HEADER_BYTES, 0, types.len(), types.len(), strings.len()] {
+            bytes.extend((word as u32).to_ne_bytes());
         }
-        bytes.truncate(HEADER_BYTES);
         bytes.extend(types);
         bytes.extend(strings);
         assert!(KernelTypes::parse(bytes).unwrap().offset("s", "nowhere").is_err());

@@ -6,7 +6,7 @@
 mod accuracy;
 mod kernel;
 mod load;
-mod process;
+pub(crate) mod process;
 mod report;
 mod scene;
 mod server;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 /// Processor time of all its threads so far, user and system, to the nanosecond: `stat` counts in ticks,
 /// of which an idle agent takes a few.
-pub(super) fn cpu_time(tgid: u32) -> Result<Duration> {
+pub(crate) fn cpu_time(tgid: u32) -> Result<Duration> {
     let mut ns = 0;
     for entry in fs::read_dir(format!("/proc/{tgid}/task")).context("list threads")? {
         let text = fs::read_to_string(entry?.path().join("schedstat")).context("read a thread's time")?;
@@ -21,7 +21,7 @@ pub(super) fn cpu_time(tgid: u32) -> Result<Duration> {
 }
 
 /// A line of `status`, in bytes.
-pub(super) fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
+pub(crate) fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{tgid}/status")).context("read a process's memory")?;
     let value = text.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(':'));
     let kib: u64 = value
@@ -32,7 +32,7 @@ pub(super) fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
 }
 
 /// Kernel memory of the maps and of the programs that a process holds, in bytes.
-pub(super) fn kernel_bytes(tgid: u32) -> Result<(u64, u64)> {
+pub(crate) fn kernel_bytes(tgid: u32) -> Result<(u64, u64)> {
     kernel_bytes_of(Path::new(&format!("/proc/{tgid}/fdinfo")))
 }
 

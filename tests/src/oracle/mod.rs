@@ -10,6 +10,7 @@ mod record;
 mod table;
 mod truth;
 
-pub use compare::{Bounds, Comparison, CountRow, Mismatch, QuantityRow, compare};
+pub use compare::{Bounds, Comparison, CountRow, Mismatch, QuantityRow, compare, compare_labelled};
+pub use models::Labelled;
 pub use record::{AgentRecord, Gaps, fetch_records, http_get, http_get_as, newest_record};
 pub use truth::{Line, Source, Truth};

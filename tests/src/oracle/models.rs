@@ -1,8 +1,16 @@
 //! Labels that model names should have: a name needs a good answer before it is one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::transcript::Exchange;
+
+/// Names with a label of their own on the agent's page, before the requests at hand and after them: there are fewer
+/// labels than a long run has names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labelled {
+    pub before: BTreeSet<String>,
+    pub after: BTreeSet<String>,
+}
 
 /// What the label of each request's model should be.
 pub(super) struct Models<'a> {
@@ -13,12 +21,16 @@ pub(super) struct Models<'a> {
 }
 
 impl<'a> Models<'a> {
-    pub(super) fn of(truth: &[&'a Exchange]) -> Self {
+    pub(super) fn of(truth: &[&'a Exchange], labelled: Option<&'a Labelled>) -> Self {
         let mut proven: HashMap<&str, u64> = HashMap::new();
         for exchange in truth.iter().filter(|exchange| carries_name(exchange)) {
             let Some(model) = exchange.model.as_deref() else { continue };
             let end = proven.entry(model).or_insert(exchange.ended_ns);
             *end = exchange.ended_ns.min(*end);
+        }
+        if let Some(Labelled { before, after }) = labelled {
+            proven.retain(|model, _| after.contains(*model));
+            proven.extend(before.iter().map(|model| (model.as_str(), 0)));
         }
         Self { proven, early: HashSet::new() }
     }

@@ -63,7 +63,9 @@ impl Truth {
         }
         let refined = self.of(Source::Client).iter().map(|exchange| match by_id.get(&exchange.request_id) {
             Some(served) => refine(exchange.clone(), served),
-            None => exchange.clone(),
+            // Sent behind a request after which the server closed, as it says in that one's answer: the client
+            // closes too, and which was first only the wire could tell.
+            None => Exchange { undecided: exchange.outcome == Outcome::ClientAbort, ..exchange.clone() },
         });
         let refined = refined.collect();
         self.add(Source::Server, refined);

@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use inferscope::probe::statistics::{Sampling, loaded};
+use inferscope_tests::books::Books;
 use inferscope_tests::client::Options;
 use inferscope_tests::flood::{Ask, Client, Counted, Load, Made};
 use inferscope_tests::harness::{AgentProcess, ServerProcess, load_and_compare};
 use inferscope_tests::oracle::AgentRecord;
-use inferscope_tests::page::{self, Format, Sample};
 use inferscope_tests::socket::Endpoint;
-use inferscope_tests::stage::{Stage, metrics_text, records_when, until};
+use inferscope_tests::stage::{Stage, records_when, until};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
@@ -49,89 +50,6 @@ const fn stream(events: u32) -> Ask {
 const CALM: Load =
     Load { name: "", ask: Ask::Health, connections: 1, requests: 1, pause: Duration::ZERO, keeps: false };
 
-/// The agent's numbers, as one page has them.
-#[derive(Clone, Debug, PartialEq)]
-struct Books(BTreeMap<String, Vec<Sample>>);
-
-impl Books {
-    fn read(agent: &AgentProcess) -> Self {
-        let families = page::read(&metrics_text(agent).unwrap(), Format::Text).unwrap();
-        Self(families.into_iter().map(|(name, family)| (name, family.samples)).collect())
-    }
-
-    /// Once nothing waits in the ring, and a tick has told so.
-    fn settled(agent: &AgentProcess) -> Self {
-        let mut before = Self::read(agent);
-        let settled = until(WAIT_MAX, || {
-            std::thread::sleep(TICK);
-            let now = Self::read(agent);
-            let same = now.event("socket_seen") == before.event("socket_seen") && now.nothing_waits();
-            before = now;
-            same.then(|| before.clone())
-        });
-        settled.unwrap_or_else(|| panic!("the ring is not taken empty: {before:?}"))
-    }
-
-    fn nothing_waits(&self) -> bool {
-        self.event("socket_sent") == self.event("socket_taken") + self.lost("socket_ring", "undecodable")
-    }
-
-    /// Sum of a family over the series with these labels.
-    fn sum(&self, family: &str, labels: &[(&str, &str)]) -> u64 {
-        let has = |sample: &&Sample| labels.iter().all(|(name, value)| sample.labels[*name] == *value);
-        let samples = self.0.get(family).map(Vec::as_slice).unwrap_or_default();
-        samples.iter().filter(has).map(|sample| sample.value as u64).sum()
-    }
-
-    fn event(&self, stage: &str) -> u64 {
-        self.sum("inferscope_events_total", &[("stage", stage)])
-    }
-
-    fn lost(&self, stage: &str, reason: &str) -> u64 {
-        self.sum("inferscope_events_lost_total", &[("stage", stage), ("reason", reason)])
-    }
-
-    /// What came into each stage left it, or is counted as lost there.
-    fn check(&self) {
-        let lost = |stage, reason| self.lost(stage, reason);
-        let [seen, sent, taken, followed, ignored, idle] = [
-            "socket_seen",
-            "socket_sent",
-            "socket_taken",
-            "connection_followed",
-            "connection_ignored",
-            "connection_idle",
-        ]
-        .map(|stage| self.event(stage));
-        assert_eq!(seen, sent + lost("socket_ring", "full"), "{self:?}");
-        assert_eq!(sent, taken + lost("socket_ring", "undecodable"), "{self:?}");
-        assert_eq!(taken, followed + ignored + idle + lost("connection", "unclaimed"), "{self:?}");
-        assert!(self.event("connection_missed") <= lost("socket_ring", "full"), "{self:?}");
-        let ended = self.event("request_finished") + self.event("request_void");
-        let open = self.sum("vllm_requests_in_flight", &[]);
-        assert_eq!(
-            self.event("request_begun"),
-            ended + lost("request", "unfinished") + open,
-            "requests under way: {open}: {self:?}"
-        );
-        let counted = self.sum("vllm_requests_total", &[]) + self.sum("inferscope_http_requests_total", &[]);
-        assert_eq!(self.event("request_finished"), counted, "{self:?}");
-        assert_eq!(self.event("process_sent"), self.event("process_taken"), "{self:?}");
-        for (stage, reason) in [
-            ("socket_ring", "undecodable"),
-            ("socket_table", "full"),
-            ("socket_table", "refused"),
-            ("process_ring", "full"),
-            ("connection", "unclaimed"),
-            ("connection", "evicted"),
-            ("connection", "forgotten"),
-            ("request", "refused"),
-        ] {
-            assert_eq!(lost(stage, reason), 0, "{stage} {reason}: {self:?}");
-        }
-    }
-}
-
 fn start_flood_server(stage: &Stage) -> (ServerProcess, SocketAddr) {
     let mut command = Command::new(FLOOD_SERVER);
     let server = ServerProcess::start_command(command.arg("--name").arg(stage.path())).unwrap();
@@ -149,10 +67,10 @@ fn rules(stage: &Stage) -> String {
     )
 }
 
-fn wait_until_followed(agent: &AgentProcess, servers: usize) {
-    let count = || agent.read_log().unwrap().matches(": following ").count();
-    let found = until(WAIT_MAX, || (count() >= servers).then_some(()));
-    assert!(found.is_some(), "{servers} servers are not followed: {}", agent.read_log().unwrap());
+fn wait_until_followed(agent: &AgentProcess, label: &str) {
+    let said = format!(": following workload={label} ");
+    let found = until(WAIT_MAX, || agent.read_log().unwrap().contains(&said).then_some(()));
+    assert!(found.is_some(), "{label} is not followed: {}", agent.read_log().unwrap());
 }
 
 /// A record that says it is complete is: it has all that its request brought about.
@@ -212,7 +130,7 @@ fn flood(stopped: bool) {
     let Some(stage) = Stage::set(SERVER).unwrap() else { return };
     let (server, address) = start_flood_server(&stage);
     let agent = stage.start_agent(&rules(&stage)).unwrap();
-    wait_until_followed(&agent, 1);
+    wait_until_followed(&agent, "flood");
     let mut lived: Vec<Client> = (0..4).map(|_| Client::connect(address).unwrap()).collect();
     for (number, client) in lived.iter_mut().enumerate() {
         client.ask(stream(EVENTS_AFTER), &format!("before-{number}")).unwrap();
@@ -220,14 +138,17 @@ fn flood(stopped: bool) {
     if stopped {
         agent.signal(Signal::STOP).unwrap();
     }
+    let sampling = Sampling::start();
     let began = Instant::now();
     let mut made = Load::make_all(&FLOOD, address).unwrap();
     let took = began.elapsed();
+    drop(sampling);
+    tell_costs();
     if stopped {
         agent.signal(Signal::CONT).unwrap();
     }
     wait_until_taken(&agent, lived.last_mut().unwrap());
-    let books = Books::settled(&agent);
+    let books = Books::settled(&agent).unwrap();
     let records = records_when(&agent, Duration::ZERO, |_| true).unwrap();
     let fate = check_records(&made, &records, &books);
     let full = books.lost("socket_ring", "full");
@@ -236,19 +157,19 @@ fn flood(stopped: bool) {
         books.event("socket_seen"),
         books.lost("program", "recursion"),
     );
-    assert!(!stopped || full > 0, "the ring was to overflow: {books:?}");
+    assert!(!stopped || full > 0, "the ring was to overflow: {books}");
     assert!(full > 0 || (fate.incomplete, fate.unseen) == (0, 0), "{fate:?}");
     assert!(fate.unseen <= full, "{fate:?}, {full} events lost");
 
     lived.extend(made.iter_mut().flat_map(|made| std::mem::take(&mut made.kept)));
     check_lived(&agent, lived);
     let counted: Counted = serde_json::from_str(&server.stop().unwrap()).unwrap();
-    let books = Books::settled(&agent);
-    books.check();
+    let books = Books::settled(&agent).unwrap();
+    assert_eq!(books.faults(), Vec::<String>::new(), "{books}");
     check_total(&books, &counted);
 
     let demo = stage.start_server(&[]).unwrap();
-    wait_until_followed(&agent, 2);
+    wait_until_followed(&agent, "demo");
     let options = Options { requests: 150, ..Options::new(demo.endpoint.clone()) };
     let compared = load_and_compare(agent.listen, &options, stage.path());
     let comparison = Runtime::new().unwrap().block_on(compared).unwrap();
@@ -271,6 +192,14 @@ fn wait_until_taken(agent: &AgentProcess, client: &mut Client) {
     assert!(taken.is_some(), "the agent does not go on after the flood");
 }
 
+/// What the programs took in the flood; the statistics themselves take some 60 ns of each run.
+fn tell_costs() {
+    for one in loaded().iter().filter(|one| one.program.starts_with("socket_") && one.runs > 0) {
+        let ns = one.run_time.as_secs_f64() * 1e9 / one.runs as f64;
+        println!("{}: {} runs, {ns:.0} ns each", one.program, one.runs);
+    }
+}
+
 /// Connections on which part of the flood passed are measured again from their next request on, and nothing
 /// stays open on those that ended in it.
 fn check_lived(agent: &AgentProcess, mut lived: Vec<Client>) {
@@ -288,8 +217,8 @@ fn check_lived(agent: &AgentProcess, mut lived: Vec<Client>) {
         check_record(record, Some(EVENTS_AFTER));
     }
     drop(lived);
-    let none_open = || (Books::read(agent).sum("vllm_requests_in_flight", &[]) == 0).then_some(());
-    assert!(until(WAIT_MAX, none_open).is_some(), "requests stay open: {:?}", Books::read(agent));
+    let none_open = || (Books::read(agent).unwrap().sum("vllm_requests_in_flight", &[]) == 0).then_some(());
+    assert!(until(WAIT_MAX, none_open).is_some(), "requests stay open: {}", Books::read(agent).unwrap());
 }
 
 /// Every call of the server is an event that was seen, but for those that the kernel itself skipped and counts,
@@ -298,7 +227,7 @@ fn check_total(books: &Books, counted: &Counted) {
     let (seen, happened) = (books.event("socket_seen"), counted.socket_events());
     let skipped = books.lost("program", "recursion");
     assert!(seen <= happened && happened <= seen + skipped, "{seen} seen, {skipped} skipped, {counted:?}");
-    assert_eq!(books.event("socket_ignored"), 0, "{books:?}");
+    assert_eq!(books.event("socket_ignored"), 0, "{books}");
 }
 
 #[test]

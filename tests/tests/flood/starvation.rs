@@ -3,6 +3,7 @@
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use inferscope_tests::books::Books;
 use inferscope_tests::flood::{Ask, Counted, Load};
 use inferscope_tests::harness::AgentProcess;
 use inferscope_tests::oracle::{Bounds, Source, compare};
@@ -11,7 +12,7 @@ use inferscope_tests::wire::{self, Capture};
 use rustix::process::{Pid, Signal, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Books, SERVER, WAIT_MAX, check_total, rules, start_flood_server, wait_until_followed};
+use super::{SERVER, WAIT_MAX, check_total, rules, start_flood_server, wait_until_followed};
 
 /// What the budget names: 500 requests a second of 40 streamed events each, a 10 ms pause before each event. A
 /// machine that cannot make it makes what it can, and the test says how much that was. The agent lists as many.
@@ -72,7 +73,7 @@ fn check(starve: impl FnOnce(&AgentProcess)) {
     let Some(stage) = Stage::set(SERVER).unwrap() else { return };
     let (server, address) = start_flood_server(&stage);
     let agent = stage.start_agent(&rules(&stage)).unwrap();
-    wait_until_followed(&agent, 1);
+    wait_until_followed(&agent, "flood");
     let capture = Capture::start(address.port(), stage.path()).unwrap();
     let load = std::thread::spawn(move || Load::make_all(&[LOAD], address));
     std::thread::sleep(STARVED_AFTER);
@@ -90,11 +91,11 @@ fn check(starve: impl FnOnce(&AgentProcess)) {
     assert!(comparison.passed, "{comparison}");
     assert_eq!(exchanges.len(), made.ids.len(), "the wire has all requests that were made");
     let counted: Counted = serde_json::from_str(&server.stop().unwrap()).unwrap();
-    let books = Books::settled(&agent);
-    books.check();
+    let books = Books::settled(&agent).unwrap();
+    assert_eq!(books.faults(), Vec::<String>::new(), "{books}");
     check_total(&books, &counted);
     let losses = books.sum("inferscope_events_lost_total", &[]) - books.lost("program", "recursion");
-    assert_eq!(losses, 0, "{books:?}");
+    assert_eq!(losses, 0, "{books}");
     agent.stop().unwrap();
 }
 
