@@ -1,8 +1,8 @@
 //! What the kernel programs count of themselves: `seen + lost = happened`, per stage and reason.
 //!
-//! The COUNTERS table is a per-CPU array indexed by [`Counter`].
+//! The COUNTERS table has one value a processor, indexed by [`Counter`].
 
-/// Index of a counter in the COUNTERS table.
+/// Index of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
@@ -38,5 +38,5 @@ impl Counter {
     ];
 }
 
-/// Entries of the COUNTERS table.
-pub const COUNTERS: u32 = Counter::ALL.len() as u32;
+/// What one processor counted.
+pub type Counters = [u64; Counter::ALL.len()];

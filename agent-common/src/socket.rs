@@ -16,9 +16,13 @@ pub const WRITE_TAIL_BYTES_MAX: usize = 4096;
 /// Size of the EVENTS ring: five seconds of 20,000 writes/s of 230 bytes and 500 requests/s.
 pub const EVENTS_BYTES: u32 = 32 << 20;
 
-/// Sockets followed at once. The table is an LRU: a socket beyond this pushes out the one that has
-/// been quiet longest, and its next event says so by a sequence that begins again.
+/// Sockets followed at once where they are known by address. The table is an LRU: a socket beyond this
+/// pushes out the one that has been quiet longest, and its next event says so by a sequence that begins again.
+/// Elsewhere what is known of a socket lies in the socket itself, and only its memory limit bounds it.
 pub const SOCKETS_MAX: u32 = 32_768;
+
+/// Sockets that the agent has given up on and the kernel does not know of yet.
+pub const OVERRULED_MAX: u32 = 1024;
 
 /// Pieces of one `readv`, `writev`, `recvmsg` or `sendmsg` that are looked at; the Rust front end of
 /// vLLM writes up to 48. A call with more is marked [`FLAG_PIECES`].
@@ -113,7 +117,7 @@ pub struct SocketEvent {
 
 const _: () = assert!(size_of::<SocketEvent>() == 56 && align_of::<SocketEvent>() == 8);
 
-/// What the kernel programs know of a socket; value of the SOCKETS table.
+/// What the kernel programs know of a socket; value of the tables STORAGE and SOCKETS.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketState {
@@ -194,6 +198,9 @@ const fn prefix(bytes: &[u8; 4]) -> u32 {
 /// zeros after what there is.
 #[inline(always)]
 pub fn opening(first: u32, len: u32) -> Opening {
+    if len == 0 {
+        return Opening::Other;
+    }
     // A client may send its request byte by byte: what there is has to match.
     let shift = if len >= 4 { 0 } else { 8 * (4 - len) };
     let mut i = 0;
@@ -256,5 +263,6 @@ mod tests {
         check(b"POSX", Opening::Other);
         check(b"dd\r\ndata: ", Opening::Other);
         check(b"\x16\x03\x01\x02\0", Opening::Request);
+        check(b"", Opening::Other);
     }
 }

@@ -15,7 +15,7 @@ use inferscope_common::socket::{
 };
 
 use crate::emit;
-use crate::registers::Buffer;
+use crate::registers::{Buffer, Layout};
 
 /// Head and tail have room for this much each.
 const PART: usize = HEAD_BYTES_MAX;
@@ -78,11 +78,11 @@ pub fn scratch(write: bool) -> Option<*mut Scratch> {
 /// First four bytes of what the call moved, as [`inferscope_common::socket::opening`] wants them.
 #[inline(always)]
 pub fn first_bytes(scratch: *mut Scratch, buffer: Buffer, moved: u32) -> u32 {
-    let base = match buffer {
-        Buffer::Single { base, .. } => base,
+    let base = match buffer.layout {
+        Layout::Single => buffer.address,
         // SAFETY: a live map value; `fetch_pieces` has filled it.
-        Buffer::Pieces { .. } => unsafe { (*scratch).pieces[0].base },
-        Buffer::Unknown => return 0,
+        Layout::Pieces => unsafe { (*scratch).pieces[0].base },
+        Layout::Unknown => return 0,
     };
     let mut first = [0u8; 4];
     let len = if moved < 4 { moved } else { 4 };
@@ -94,12 +94,16 @@ pub fn first_bytes(scratch: *mut Scratch, buffer: Buffer, moved: u32) -> u32 {
 /// Copies the list of pieces, so that it is read from user memory once.
 #[inline(always)]
 pub fn fetch_pieces(scratch: *mut Scratch, buffer: Buffer) -> bool {
-    let Buffer::Pieces { pieces, count } = buffer else { return true };
-    let count = if count > PIECES_MAX as u64 { PIECES_MAX as u64 } else { count };
+    if buffer.layout != Layout::Pieces {
+        return true;
+    }
+    let count = if buffer.len > PIECES_MAX as u64 { PIECES_MAX as u64 } else { buffer.len };
     let bytes = black_box(count as u32 * 16) & (PIECES_MAX * 32 - 1);
     let bytes = if bytes > PIECES_MAX * 16 { PIECES_MAX * 16 } else { bytes };
     // SAFETY: at most PIECES_MAX pieces of 16 bytes into the array of PIECES_MAX.
-    unsafe { bpf_probe_read_user((&raw mut (*scratch).pieces).cast(), bytes, pieces as *const _) == 0 }
+    unsafe {
+        bpf_probe_read_user((&raw mut (*scratch).pieces).cast(), bytes, buffer.address as *const _) == 0
+    }
 }
 
 /// What came of a copy.
@@ -114,35 +118,37 @@ pub struct Copied {
 
 /// Copies head and tail of what the call moved into the payload.
 #[inline(always)]
-pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, tail_max: u32) -> Copied {
+pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, write: bool) -> Copied {
+    let tail_max = if write { WRITE_TAIL_BYTES_MAX } else { READ_TAIL_BYTES_MAX } as u32;
     let head_len = if moved > PART as u32 { PART as u32 } else { moved };
     let rest = moved - head_len;
     let tail_len = if rest > tail_max { tail_max } else { rest };
-    let (whole, offered) = match buffer {
-        Buffer::Single { base, len } => {
+    let (whole, offered) = match buffer.layout {
+        Layout::Single => {
+            let base = buffer.address;
             let tail = base + (moved - tail_len) as u64;
             // SAFETY: the head goes to the first part of the payload, the tail to the second.
             let head_failed = unsafe { copy_part(scratch, 0, base, head_len) };
             let tail_failed =
                 if tail_len > 0 { unsafe { copy_part(scratch, PART as u32, tail, tail_len) } } else { 0 };
-            (head_failed | tail_failed == 0, len)
+            (head_failed | tail_failed == 0, buffer.len)
         }
-        Buffer::Pieces { count, .. } => {
+        Layout::Pieces => {
             // SAFETY: a live map value, of this processor and program alone.
             unsafe {
-                (&raw mut (*scratch).count).write_volatile(count);
+                (&raw mut (*scratch).count).write_volatile(buffer.len);
                 (&raw mut (*scratch).offered).write_volatile(0);
                 (&raw mut (*scratch).moved).write_volatile(moved);
                 (&raw mut (*scratch).tail_from).write_volatile(moved - tail_len);
                 (&raw mut (*scratch).at).write_volatile(0);
                 (&raw mut (*scratch).failed).write_volatile(0);
-                gather(scratch);
+                gather(write.into());
                 let failed = (&raw mut (*scratch).failed).read_volatile() != 0;
                 let at = (&raw mut (*scratch).at).read_volatile();
                 (!failed && at >= moved, (&raw mut (*scratch).offered).read_volatile())
             }
         }
-        Buffer::Unknown => (false, moved as u64),
+        Layout::Unknown => (false, moved as u64),
     };
     Copied { whole, head_len, tail_len, offered }
 }
@@ -168,7 +174,7 @@ pub fn send(scratch: *mut Scratch, buffer: Buffer, copied: &Copied) {
         } else {
             (*event).flags |= FLAG_NO_BYTES;
         }
-        if matches!(buffer, Buffer::Pieces { count, .. } if count > PIECES_MAX as u64) {
+        if buffer.layout == Layout::Pieces && buffer.len > PIECES_MAX as u64 {
             (*event).flags |= FLAG_PIECES;
         }
     }
@@ -193,36 +199,42 @@ unsafe fn copy_part(scratch: *mut Scratch, at: u32, from: u64, len: u32) -> u32 
 
 /// Copies head and tail out of pieces, and sums what they offer.
 ///
-/// # Safety
-/// `scratch` is a live map value whose counts are set.
-#[inline(always)]
-unsafe fn gather(scratch: *mut Scratch) {
+/// A function of its own, as the next: the verifier walks it once, for any argument, and not once for each path
+/// that leads to it and each round of its loop, which took a kernel of 5.10 above its limit.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn gather(write: u32) -> u32 {
+    let Some(scratch) = scratch(write != 0) else { return 0 };
     let mut i = 0;
-    while i < PIECES_MAX as usize {
-        unsafe {
-            if i as u64 >= (&raw mut (*scratch).count).read_volatile() {
-                break;
-            }
-            let Piece { base, len } = (&raw mut (*scratch).pieces[i]).read_volatile();
-            let offered = (&raw mut (*scratch).offered).read_volatile();
-            (&raw mut (*scratch).offered).write_volatile(offered + len);
-            copy_piece(scratch, base, len);
+    while i < PIECES_MAX {
+        // SAFETY: a live map value.
+        if i as u64 >= unsafe { (&raw mut (*scratch).count).read_volatile() } {
+            break;
         }
+        gather_piece(write, i);
         i += 1;
     }
+    i
 }
 
 /// Copies what of one piece lies in the head and in the tail.
-///
-/// # Safety
-/// As [`gather`].
-#[inline(always)]
-unsafe fn copy_piece(scratch: *mut Scratch, base: u64, len: u64) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn gather_piece(write: u32, i: u32) -> u32 {
+    let Some(scratch) = scratch(write != 0) else { return 0 };
+    if i >= PIECES_MAX {
+        return 0;
+    }
+    // SAFETY: a live map value, of this processor and program alone, whose counts are set.
     unsafe {
+        let Piece { base, len } =
+            (&raw mut (*scratch).pieces).cast::<Piece>().add(i as usize).read_volatile();
+        let offered = (&raw mut (*scratch).offered).read_volatile();
+        (&raw mut (*scratch).offered).write_volatile(offered + len);
         let moved = (&raw mut (*scratch).moved).read_volatile();
         let at = (&raw mut (*scratch).at).read_volatile();
         if at >= moved {
-            return;
+            return 0;
         }
         let left = moved - at;
         (&raw mut (*scratch).base).write_volatile(base);
@@ -234,6 +246,7 @@ unsafe fn copy_piece(scratch: *mut Scratch, base: u64, len: u64) {
         let at = (&raw mut (*scratch).at).read_volatile();
         let len = (&raw mut (*scratch).len).read_volatile();
         (&raw mut (*scratch).at).write_volatile(at + len);
+        len
     }
 }
 
@@ -241,7 +254,7 @@ unsafe fn copy_piece(scratch: *mut Scratch, base: u64, len: u64) {
 /// `to` in the payload for the first of them.
 ///
 /// # Safety
-/// As [`gather`]; `to` is at most `PART`.
+/// `scratch` is a live map value, whose counts are set; `to` is at most `PART`.
 #[inline(always)]
 unsafe fn copy_window(scratch: *mut Scratch, from: u32, until: u32, to: u32) {
     unsafe {

@@ -6,7 +6,7 @@
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
-use inferscope_common::counter::{COUNTERS as COUNTER_COUNT, Counter};
+use inferscope_common::counter::{Counter, Counters};
 use inferscope_common::process::{PROCESSES_BYTES, ProcessEvent};
 use inferscope_common::socket::{EVENTS_BYTES, SocketEvent};
 
@@ -18,38 +18,44 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]
 static PROCESSES: RingBuf = RingBuf::with_byte_size(PROCESSES_BYTES, 0);
 
-/// One cell a [`Counter`] and processor.
 #[map]
-static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 pub fn count(counter: Counter) {
-    if let Some(cell) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: a live map value of this processor; a program that interrupts this one between load
-        // and store can lose it one count, which the kernel allows no cheaper way around.
-        unsafe { *cell += 1 };
+    add([counter]);
+}
+
+#[inline(always)]
+fn add<const N: usize>(counters: [Counter; N]) {
+    if let Some(cells) = COUNTERS.get_ptr_mut(0) {
+        let mut i = 0;
+        while i < N {
+            // SAFETY: a live map value of this processor; a program that interrupts this one between load
+            // and store can lose it one count, which the kernel allows no cheaper way around.
+            unsafe { *cells.cast::<u64>().add(counters[i] as usize) += 1 };
+            i += 1;
+        }
     }
 }
 
 #[inline(always)]
-fn counted(result: Result<(), i32>, sent: Counter, full: Counter) {
-    count(if result.is_ok() { sent } else { full });
+fn counted(result: Result<(), i32>) {
+    add([Counter::SocketSeen, if result.is_ok() { Counter::SocketSent } else { Counter::SocketRingFull }]);
 }
 
 #[inline(always)]
 pub fn socket_bytes(bytes: &[u8]) {
-    let result = EVENTS.output::<[u8]>(bytes, BPF_RB_NO_WAKEUP as u64);
-    counted(result, Counter::SocketSent, Counter::SocketRingFull);
+    counted(EVENTS.output::<[u8]>(bytes, BPF_RB_NO_WAKEUP as u64));
 }
 
 #[inline(always)]
 pub fn socket_event(event: &SocketEvent) {
-    let result = EVENTS.output::<SocketEvent>(event, BPF_RB_NO_WAKEUP as u64);
-    counted(result, Counter::SocketSent, Counter::SocketRingFull);
+    counted(EVENTS.output::<SocketEvent>(event, BPF_RB_NO_WAKEUP as u64));
 }
 
 #[inline(always)]
 pub fn process_event(event: &ProcessEvent) {
     let result = PROCESSES.output::<ProcessEvent>(event, BPF_RB_NO_WAKEUP as u64);
-    counted(result, Counter::ProcessSent, Counter::ProcessRingFull);
+    count(if result.is_ok() { Counter::ProcessSent } else { Counter::ProcessRingFull });
 }

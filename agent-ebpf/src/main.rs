@@ -7,14 +7,19 @@
 #![no_main]
 
 mod bench;
+mod call;
 mod capture;
 mod emit;
+mod features;
+mod function;
 mod offsets;
 mod process;
 mod registers;
 mod socket;
 mod sockets;
 mod state;
+mod system_call;
+mod tracepoint;
 mod watch;
 
 // Kernel helpers such as `bpf_ktime_get_boot_ns` are for GPL-compatible programs only.

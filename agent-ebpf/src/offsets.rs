@@ -4,7 +4,10 @@
 //! load at a wrong offset is refused by the verifier, which knows the type: it cannot read garbage.
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::generated::bpf_skc_to_unix_sock;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_skc_to_unix_sock};
+
+use crate::features;
 
 /// `task_struct.pid`: the thread.
 #[unsafe(no_mangle)]
@@ -36,13 +39,51 @@ static SOCKET_SK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static UNIX_ADDR: Global<u32> = Global::new(0);
 
+/// `msghdr.msg_flags`: u32, the flags of a call that sends.
+#[unsafe(no_mangle)]
+static MSGHDR_FLAGS: Global<u32> = Global::new(0);
+/// `sk_buff.cb`: of a TCP segment, its first and last sequence number, u32 each.
+#[unsafe(no_mangle)]
+static SKB_CB: Global<u32> = Global::new(0);
+
+/// `task_struct.stack`, in which the registers of the system call lie.
+#[unsafe(no_mangle)]
+static TASK_STACK: Global<u32> = Global::new(0);
+/// `task_struct.files`: the way from a descriptor to its socket begins here.
+#[unsafe(no_mangle)]
+static TASK_FILES: Global<u32> = Global::new(0);
+/// `files_struct.fdt`.
+#[unsafe(no_mangle)]
+static FILES_FDT: Global<u32> = Global::new(0);
+/// `fdtable.max_fds`: u32.
+#[unsafe(no_mangle)]
+static FDT_MAX_FDS: Global<u32> = Global::new(0);
+/// `fdtable.fd`: an array of files.
+#[unsafe(no_mangle)]
+static FDT_FD: Global<u32> = Global::new(0);
+/// `file.f_inode`.
+#[unsafe(no_mangle)]
+static FILE_INODE: Global<u32> = Global::new(0);
+/// `file.private_data`: of a socket's file, its `struct socket`.
+#[unsafe(no_mangle)]
+static FILE_PRIVATE: Global<u32> = Global::new(0);
+/// `inode.i_mode`: u16.
+#[unsafe(no_mangle)]
+static INODE_MODE: Global<u32> = Global::new(0);
+
 /// Opaque kernel types: only their addresses pass through here.
 pub enum Task {}
 /// See [`Task`].
 pub enum Sock {}
+/// See [`Task`].
+pub enum Socket {}
+/// See [`Task`].
+pub enum Message {}
+/// See [`Task`].
+pub enum Packet {}
 
-// SAFETY (of the loads below): `object` is an argument of a tp_btf program, so the kernel vouches for
-// its type, and the verifier checks each offset against that type before the program can run.
+// SAFETY (of the loads below): `object` is an argument of a program at a typed hook, so the kernel vouches
+// for its type, and the verifier checks each offset against that type before the program can run.
 
 #[inline(always)]
 unsafe fn load<T: Copy>(object: *const u8, offset: u32) -> T {
@@ -81,13 +122,27 @@ pub fn sock_error(sock: *const Sock) -> i32 {
 
 /// The sock of a socket that the kernel typed as `struct socket`; null for one that is being closed.
 #[inline(always)]
-pub fn socket_sock(socket: *const u8) -> *const Sock {
-    unsafe { load(socket, SOCKET_SK.load()) }
+pub fn socket_sock(socket: *const Socket) -> *const Sock {
+    unsafe { load(socket.cast(), SOCKET_SK.load()) }
 }
 
-/// Where the kernel keeps the address of a Unix socket; 0 for one without, as a client's is.
+/// Flags of a message that is being sent.
+#[inline(always)]
+pub fn message_flags(message: *const Message) -> u32 {
+    unsafe { load(message.cast(), MSGHDR_FLAGS.load()) }
+}
+
+/// Where the kernel keeps the address of a Unix socket; 0 for one without, as a client's is, and where the
+/// kernel does not let it be read.
 #[inline(always)]
 pub fn unix_address(sock: *const Sock) -> u64 {
+    if !features::helpers() {
+        return if features::reads_kernel() {
+            read_kernel(sock as u64, UNIX_ADDR.load()).unwrap_or(0)
+        } else {
+            0
+        };
+    }
     // SAFETY: a socket by the kernel's own type; the helper checks that it is a Unix one.
     let unix = unsafe { bpf_skc_to_unix_sock(sock.cast_mut().cast()) };
     if unix.is_null() {
@@ -100,4 +155,48 @@ pub fn unix_address(sock: *const Sock) -> u64 {
 #[inline(always)]
 pub fn sock_cookie_known(sock: *const Sock) -> u64 {
     unsafe { load(sock.cast(), SOCK_COOKIE.load()) }
+}
+
+/// Whether a TCP segment brings data, not just an acknowledgement.
+#[inline(always)]
+pub fn has_data(packet: *const Packet) -> bool {
+    let numbers: Option<[u32; 2]> = read_kernel(packet as u64, SKB_CB.load());
+    matches!(numbers, Some([first, end]) if first != end)
+}
+
+/// The kernel's stack of the current thread.
+#[inline(always)]
+pub fn current_stack() -> Option<u64> {
+    // SAFETY: the helper always gives the current task.
+    read_kernel(unsafe { bpf_get_current_task() }, TASK_STACK.load())
+}
+
+/// Address of the sock behind a descriptor of the current thread, and its family; `None` for what is no
+/// socket.
+#[inline(always)]
+pub fn sock_of(descriptor: u64) -> Option<(u64, u16)> {
+    const SOCKET_MODE: u16 = 0o140_000;
+    // SAFETY: the helper always gives the current task.
+    let files = read_kernel(unsafe { bpf_get_current_task() }, TASK_FILES.load())?;
+    let table = read_kernel(files, FILES_FDT.load())?;
+    let descriptors: u32 = read_kernel(table, FDT_MAX_FDS.load())?;
+    if descriptor >= descriptors as u64 {
+        return None;
+    }
+    let array: u64 = read_kernel(table, FDT_FD.load())?;
+    let file = read_kernel(array + descriptor * 8, 0)?;
+    let mode: u16 = read_kernel(read_kernel(file, FILE_INODE.load())?, INODE_MODE.load())?;
+    if mode & 0o170_000 != SOCKET_MODE {
+        return None;
+    }
+    let socket = read_kernel(file, FILE_PRIVATE.load())?;
+    let sock = read_kernel(socket, SOCKET_SK.load())?;
+    Some((sock, read_kernel(sock, SOCK_FAMILY.load())?))
+}
+
+/// Reads kernel memory at an offset from an address; fails cleanly where there is none.
+#[inline(always)]
+pub fn read_kernel<T>(object: u64, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((object + offset as u64) as *const T).ok() }
 }

@@ -9,7 +9,7 @@
 use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sock_from_file};
 
 use crate::offsets::{self, Task};
-use crate::watch;
+use crate::{state, watch};
 
 /// Context of an iterator over files: `struct bpf_iter__task_file`.
 #[repr(C)]
@@ -52,7 +52,7 @@ unsafe fn write_cookie(ctx: &TaskFile) {
     if sock.is_null() {
         return;
     }
-    let cookie = offsets::sock_cookie_known(sock);
+    let cookie = state::known(sock);
     if cookie != 0 {
         unsafe { bpf_seq_write((*ctx.meta).seq.cast(), (&raw const cookie).cast(), 8) };
     }

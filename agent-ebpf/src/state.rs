@@ -1,42 +1,95 @@
-//! What is known of each socket: the SOCKETS table.
+//! What is known of each socket: a value in the kernel's own socket, or a table keyed by its address.
 //!
-//! Keyed by the socket's cookie, which the kernel never gives twice. Changed in place by the thread of
-//! the call and by the kernel's network interrupts; both only ever add, and a number lost to their
-//! race shows as a repeated sequence, which readers take for no loss.
+//! Changed in place by the thread of the call and by the kernel's network interrupts; both only ever add,
+//! and a number lost to their race shows as a repeated sequence, which readers take for no loss.
+//! Kernel: storage in the socket from 5.16, where it costs a third of a look-up in a table and goes with the
+//! socket. Before, and where sockets are found by descriptor, the SOCKETS table: an address is used again, so
+//! `socket_destroy` and `unix_close` forget it.
 
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns};
-use aya_ebpf::macros::map;
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sk_storage_get};
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::LruHashMap;
 use inferscope_common::counter::Counter;
-use inferscope_common::socket::{FLAG_FIRST, SOCKETS_MAX, SocketEvent, SocketKind, SocketState};
+use inferscope_common::socket::{
+    FLAG_FIRST, OVERRULED_MAX, SOCKETS_MAX, SocketEvent, SocketKind, SocketState, Verdict,
+};
 
-use crate::emit;
 use crate::offsets::{self, Sock};
+use crate::{emit, features};
+
+#[btf_map]
+static STORAGE: SkStorage<SocketState> = SkStorage::new();
 
 #[map]
 static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
-/// The socket's cookie; makes one where there is none yet.
+/// Sockets that the agent has given up on: no HTTP after all. Asked rarely, since few are.
+#[map]
+static OVERRULED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(OVERRULED_MAX, 0);
+
+/// Events of a socket between two looks at OVERRULED.
+const OVERRULED_EVERY: u32 = 16;
+
+/// The number by which the agent knows a socket: its cookie, which the kernel never gives twice, made where
+/// there is none yet; or its address.
 #[inline(always)]
 pub fn key(sock: *const Sock) -> u64 {
+    if !features::helpers() {
+        return sock as u64;
+    }
     // A load is 15 ns cheaper than the helper, which only the first call on a socket needs.
     let known = offsets::sock_cookie_known(sock);
     if known != 0 {
         return known;
     }
-    // SAFETY: an argument of a tp_btf program that the kernel types as a socket.
+    // SAFETY: an argument of a program that the kernel types as a socket.
     unsafe { bpf_get_socket_cookie(sock.cast_mut().cast()) }
 }
 
+/// The same, but 0 for a socket that surely no program here has looked at.
 #[inline(always)]
-pub fn find(key: u64) -> Option<*mut SocketState> {
-    SOCKETS.get_ptr_mut(key)
+pub fn known(sock: *const Sock) -> u64 {
+    if features::helpers() { offsets::sock_cookie_known(sock) } else { sock as u64 }
 }
 
-/// The state of a socket, made where there is none; `None`, and counted, where the table takes none.
 #[inline(always)]
-pub fn find_or_insert(key: u64) -> Option<*mut SocketState> {
-    if let Some(state) = find(key) {
+fn stored(sock: *const Sock, flags: u64) -> Option<*mut SocketState> {
+    // SAFETY: the map is one of the object; the socket is typed by the kernel, and checked by the verifier.
+    let state = unsafe {
+        bpf_sk_storage_get(
+            (&raw const STORAGE).cast_mut().cast(),
+            sock.cast_mut().cast(),
+            core::ptr::null_mut(),
+            flags,
+        )
+    };
+    if state.is_null() { None } else { Some(state.cast()) }
+}
+
+#[inline(always)]
+pub fn find(sock: *const Sock) -> Option<*mut SocketState> {
+    if features::helpers() { stored(sock, 0) } else { SOCKETS.get_ptr_mut(sock as u64) }
+}
+
+/// The state of a socket, made where there is none; `None`, and counted, where there is no room.
+#[inline(always)]
+pub fn find_or_insert(sock: *const Sock) -> Option<*mut SocketState> {
+    if !features::helpers() {
+        return find_or_insert_at(sock as u64);
+    }
+    let state = stored(sock, BPF_SK_STORAGE_GET_F_CREATE as u64);
+    if state.is_none() {
+        emit::count(Counter::SocketTableFull);
+    }
+    state
+}
+
+/// The same for a socket of which the address alone is known.
+#[inline(always)]
+pub fn find_or_insert_at(address: u64) -> Option<*mut SocketState> {
+    if let Some(state) = SOCKETS.get_ptr_mut(address) {
         return Some(state);
     }
     let fresh = SocketState {
@@ -51,17 +104,37 @@ pub fn find_or_insert(key: u64) -> Option<*mut SocketState> {
         strikes: 0,
         padding: 0,
     };
-    let _ = SOCKETS.insert(key, fresh, 0);
-    let state = find(key);
+    let _ = SOCKETS.insert(address, fresh, 0);
+    let state = SOCKETS.get_ptr_mut(address);
     if state.is_none() {
         emit::count(Counter::SocketTableFull);
     }
     state
 }
 
+/// A socket that is closed for good; storage goes with it by itself.
 #[inline(always)]
-pub fn forget(key: u64) {
-    let _ = SOCKETS.remove(key);
+pub fn forget(sock: *const Sock) {
+    if !features::helpers() {
+        let _ = SOCKETS.remove(sock as u64);
+        let _ = OVERRULED.remove(sock as u64);
+    }
+}
+
+/// Takes over what the agent decided of an inbound socket; true where it is to be left alone.
+///
+/// # Safety
+/// `socket` is a live value.
+#[inline(always)]
+pub unsafe fn is_overruled(socket: *mut SocketState, key: u64) -> bool {
+    unsafe {
+        if (*socket).sequence % OVERRULED_EVERY != 1 || OVERRULED.get_ptr(key).is_none() {
+            return false;
+        }
+        (*socket).verdict = Verdict::Ignored as u32;
+    }
+    let _ = OVERRULED.remove(key);
+    true
 }
 
 /// Begins the next event of a socket: its number, time and kind. A write's time is when the kernel took
@@ -71,10 +144,9 @@ pub fn forget(key: u64) {
 /// keeps every value of every path apart.
 ///
 /// # Safety
-/// `socket` is a live value of the table, `event` a live place for one.
+/// `socket` is a live value, `event` a live place for one.
 #[inline(always)]
 pub unsafe fn next_event(event: *mut SocketEvent, socket: *mut SocketState, key: u64, kind: SocketKind) {
-    emit::count(Counter::SocketSeen);
     unsafe {
         (*socket).sequence += 1;
         let sequence = (*socket).sequence;

@@ -46,8 +46,9 @@ Exit status:
 
 const RUN_HELP: &str = "\
 Needs root, or CAP_BPF and CAP_PERFMON, with CAP_SYS_PTRACE and
-CAP_DAC_READ_SEARCH to see other users' servers. Servers need no change and no
-restart, and those that start later are found.
+CAP_DAC_READ_SEARCH to see other users' servers; what it does not need once it
+measures is given up. Servers need no change and no restart, and those that
+start later are found.
 
 Signals: SIGHUP reads the configuration again; SIGTERM and Ctrl-C end it within
 2 s. One agent runs on a node: a second one is refused.
@@ -90,6 +91,10 @@ enum Command {
         /// Write JSON instead of text
         #[arg(long)]
         json: bool,
+        /// Load and attach every kernel program for a moment, the unused ones too: what this kernel takes for sure.
+        /// Needs the rights of the agent, and may run beside it
+        #[arg(long)]
+        load: bool,
     },
 }
 
@@ -210,7 +215,7 @@ fn execute(
             check::run(&config, &sources, out).map_err(Failure::Other)?;
             Ok(0)
         }
-        Command::Doctor { json } => doctor::run(&Node::this(), json, out).map_err(Failure::Other),
+        Command::Doctor { json, load } => doctor::run(&Node::this(), json, load, out).map_err(Failure::Other),
     }
 }
 

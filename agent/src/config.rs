@@ -18,10 +18,10 @@ use toml::Table;
 pub use keys::ENVIRONMENT_PREFIX;
 pub use section::{LimitSettings, SloSettings};
 
-use crate::lifecycle::logs;
+use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{export, request, workload};
+use crate::{export, probe, request, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -42,7 +42,9 @@ pub struct Config {
     pub limits: LimitSettings,
     pub request: request::Settings,
     pub slo: SloSettings,
+    pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
+    pub sandbox: privileges::Settings,
     /// Rules before the built-in ones.
     pub workload: Vec<Rule>,
 }

@@ -22,6 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use self::report::{HealthReport, ProbeReport, Readiness, SignalReport, Status, WorkloadReport};
 use self::totals::{SecondsTotals, Totals};
 use crate::clock::BootTime;
+use crate::lifecycle::privileges::Confinement;
 use crate::request::record::ParseFailure;
 use crate::signal::WorkloadState;
 use crate::workload::ServerKind;
@@ -91,6 +92,13 @@ struct HookLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SandboxLabels {
+    mode: &'static str,
+    other_system_calls: &'static str,
+    capabilities: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StageLabels {
     stage: &'static str,
 }
@@ -135,6 +143,7 @@ struct Inner {
     signals: Mutex<BTreeMap<&'static str, SignalState>>,
     probes: Mutex<Vec<ProbeState>>,
     workloads: Mutex<Vec<WorkloadState>>,
+    sandbox: Mutex<Option<Confinement>>,
     attached: AtomicBool,
     scanned: AtomicBool,
     /// Boot time of the newest tick, 0 before the first.
@@ -147,6 +156,7 @@ struct Metrics {
     signal_state: Family<SignalLabels, Gauge>,
     signal_failures: Family<FailureLabels, Counter>,
     hook_info: Family<HookLabels, Gauge>,
+    sandbox_info: Family<SandboxLabels, Gauge>,
     workload_info: Family<WorkloadLabels, Gauge>,
     events: Totals<StageLabels>,
     lost: Totals<LostLabels>,
@@ -201,6 +211,17 @@ impl Health {
         }
         self.0.attached.store(probes.iter().any(|probe| probe.hook.is_some()), Ordering::Relaxed);
         *lock(&self.0.probes) = probes;
+    }
+
+    /// What the agent may still do, once it has given up the rest.
+    pub fn set_sandbox(&self, confinement: Confinement) {
+        let labels = SandboxLabels {
+            mode: confinement.mode.label(),
+            other_system_calls: confinement.other_system_calls.label(),
+            capabilities: confinement.capabilities.join(","),
+        };
+        self.0.metrics.sandbox_info.get_or_create(&labels).set(1);
+        *lock(&self.0.sandbox) = Some(confinement);
     }
 
     /// The first look for workloads is done, whatever it found.
@@ -275,7 +296,8 @@ impl Health {
     #[must_use]
     pub fn report(&self, now: BootTime) -> HealthReport {
         let ticked = BootTime(self.0.ticked.load(Ordering::Relaxed));
-        HealthReport::of(now, ticked, &lock(&self.0.signals), &lock(&self.0.probes))
+        let sandbox = lock(&self.0.sandbox).clone();
+        HealthReport::of(now, ticked, &lock(&self.0.signals), &lock(&self.0.probes), sandbox)
     }
 
     /// What `/readyz` says.
@@ -298,6 +320,8 @@ impl Metrics {
         registry.register("inferscope_signal_failures", help, self.signal_failures.clone());
         let help = "Hook that each kernel program is attached to";
         registry.register("inferscope_hook_info", help, self.hook_info.clone());
+        let help = "What the agent is confined to";
+        registry.register("inferscope_sandbox_info", help, self.sandbox_info.clone());
         let help = "Events that passed each stage from the kernel to the records";
         registry.register("inferscope_events", help, self.events.family());
         let help = "Events that were lost, by stage and reason";

@@ -6,7 +6,13 @@
 
 pub mod lock;
 pub mod logs;
+pub mod privileges;
+mod system_calls;
 
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -71,9 +77,14 @@ impl Lifecycle {
     }
 }
 
-/// What the service manager (systemd) is told; silent where there is none.
-#[derive(Clone, Copy, Debug)]
+/// Where the service manager listens, if there is one.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// What the service manager (systemd) is told; silent where there is none. Connected once and for all: a
+/// confined agent connects to nothing.
+#[derive(Debug)]
 pub struct ServiceManager {
+    socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
 }
 
@@ -81,45 +92,54 @@ impl ServiceManager {
     /// Of this process, as its environment says.
     #[must_use]
     pub fn of_process() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled() }
+        let connected = std::env::var_os(NOTIFY_SOCKET).and_then(|address| {
+            let connected = connect(&address);
+            connected.inspect_err(|error| tracing::warn!(%error, "connect to the service manager")).ok()
+        });
+        Self { socket: connected, watchdog: sd_notify::watchdog_enabled() }
     }
 
     /// The agent measures and serves; `status` is shown by `systemctl status`.
-    pub fn ready(self, status: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    pub fn ready(&self, status: &str) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// A reload began; [`Self::ready`] ends it, whether it took the new configuration or kept the old.
-    pub fn reloading(self) {
+    pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
             Err(error) => tracing::warn!(%error, "read the clock for the service manager"),
         }
     }
 
     /// The end began.
-    pub fn stopping(self) {
-        tell(&[NotifyState::Stopping]);
+    pub fn stopping(&self) {
+        self.tell(&[NotifyState::Stopping]);
     }
 
-    /// How often [`Self::alive`] has to be called: half of what the unit allows. `None`: never.
-    #[must_use]
-    pub fn alive_every(self) -> Option<Duration> {
-        self.watchdog.map(|allowed| allowed / 2)
-    }
-
-    /// The pipeline goes round.
-    pub fn alive(self) {
+    /// The pipeline goes round; the watchdog wants to hear it.
+    pub fn alive(&self) {
         if self.watchdog.is_some() {
-            tell(&[NotifyState::Watchdog]);
+            self.tell(&[NotifyState::Watchdog]);
+        }
+    }
+
+    fn tell(&self, state: &[NotifyState<'_>]) {
+        let Some(socket) = &self.socket else { return };
+        let lines: String = state.iter().map(|line| format!("{line}\n")).collect();
+        if let Err(error) = socket.send(lines.as_bytes()) {
+            tracing::warn!(%error, "tell the service manager");
         }
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "tell the service manager");
+fn connect(address: &OsStr) -> std::io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(address)?,
     }
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -158,8 +178,8 @@ mod tests {
         manager.alive();
         manager.reloading();
         manager.stopping();
-        let expected = std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(30));
-        assert_eq!(manager.alive_every(), expected);
+        let expected = std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(60));
+        assert_eq!(manager.watchdog, expected);
     }
 
     #[test]

@@ -4,22 +4,24 @@
 //! pace; the HTTP server runs on threads of its own and reads atomics.
 
 mod account;
+mod beat;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use inferscope_common::process::{ProcessEvent, ProcessKind};
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
+
+use beat::{Beat, Due};
 
 use crate::cli::Start;
 use crate::clock::BootTime;
 use crate::config::Config;
 use crate::export::{self, Shared};
 use crate::health::{Health, SignalState};
+use crate::lifecycle::privileges::confine;
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
 use crate::registry::Registries;
@@ -31,8 +33,8 @@ use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
 use crate::workload::{Changes, Workloads};
 
-/// Pace at which the rings are looked at: what a record waits at most, and 50 wake-ups a second.
-const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// Pace at which the rings are looked at: what a record waits at most, and 20 wake-ups a second.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
 /// Socket events between two looks at the process ring.
 const DRAIN_EVENTS: usize = 4096;
 /// Rounds of so many events at one look, at most: what a flood keeps full must not keep the agent from its
@@ -53,44 +55,59 @@ const SERVER_THREADS: usize = 2;
 /// # Errors
 /// Something it needs at its start is missing.
 pub fn run(start: Start) -> Result<()> {
+    let Start { config, sources, log, lock: _lock } = start;
+    let own = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the pipeline's clock")?;
+    let happens = {
+        let _inside = own.enter();
+        Happens { lifecycle: Lifecycle::listen()?, beat: Beat::every(DRAIN_EVERY)? }
+    };
+    let manager = ServiceManager::of_process();
+    let listener = listen(&config)?;
+    let (pipeline, shared) = Pipeline::new(&config)?;
+    // All that takes rights is done, and no second thread has begun: those of the server get what is left.
+    shared.health.set_sandbox(confine(&config.sandbox)?);
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
         .build()
         .context("start the threads of the server")?;
-    let own = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the pipeline's clock")?;
-    let result = own.block_on(measure(start, server.handle()));
+    info!("serving http://{}/metrics", config.export.listen);
+    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
+    let measure = async {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let served = server.spawn(async {
+            // A sender that is gone is a pipeline that has ended: the same.
+            let ended = async { drop(stopped.await) };
+            export::serve(TcpListener::from_std(listener)?, shared, ended).await
+        });
+        pipeline.run(config, happens, manager, reload).await;
+        let _server_gone = stop.send(());
+        match tokio::time::timeout(STOP_WITHIN / 2, served).await {
+            Ok(served) => served.context("the server's task")?,
+            // Clients that keep their connection open are cut off.
+            Err(_late) => Ok(()),
+        }
+    };
+    let result = own.block_on(measure);
     server.shutdown_timeout(STOP_WITHIN / 2);
     result
 }
 
-async fn measure(start: Start, server: &tokio::runtime::Handle) -> Result<()> {
-    let lifecycle = Lifecycle::listen()?;
-    let Start { config, sources, log, lock: _lock } = start;
+fn listen(config: &Config) -> Result<std::net::TcpListener> {
     let address = config.export.listen;
-    let listener = server
-        .spawn(TcpListener::bind(address))
-        .await
-        .context("the server's task")?
+    let listener = std::net::TcpListener::bind(address)
         .with_context(|| format!("listen on {address} (export.listen); another program may have it"))?;
-    let (pipeline, shared) = Pipeline::new(&config)?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = server.spawn(export::serve(listener, shared, async {
-        // A sender that is gone is a pipeline that has ended: the same.
-        let _ended = stopped.await;
-    }));
-    info!("serving http://{address}/metrics");
-    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
-    pipeline.run(config, lifecycle, reload).await;
-    let _server_gone = stop.send(());
-    match tokio::time::timeout(STOP_WITHIN / 2, server).await {
-        Ok(served) => served.context("the server's task")?,
-        // Clients that keep their connection open are cut off.
-        Err(_late) => Ok(()),
-    }
+    listener.set_nonblocking(true).context("prepare the http listener")?;
+    Ok(listener)
+}
+
+/// What the pipeline waits for.
+struct Happens {
+    lifecycle: Lifecycle,
+    beat: Beat,
 }
 
 /// The state of all rooms.
@@ -117,13 +134,13 @@ impl Pipeline {
         let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
         let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
         let mut pipeline = Self {
-            probe: Probe::start()?,
+            probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
             connections: Connections::new(config.request.clone()),
             signals,
             health,
-            account: account::Account::default(),
+            account: account::Account::new(config.sandbox.program_statistics),
             observations: Vec::new(),
             ignored: Vec::new(),
             exits: Vec::new(),
@@ -131,7 +148,7 @@ impl Pipeline {
         for signal in &pipeline.signals {
             pipeline.health.set_signal(signal.name(), SignalState::Ok);
         }
-        pipeline.health.set_probes(account::probe_states(pipeline.probe.hooks()));
+        pipeline.health.set_probes(account::probe_states(pipeline.probe.outcomes()));
         pipeline.scan();
         pipeline.health.set_scanned();
         pipeline.tick();
@@ -141,18 +158,16 @@ impl Pipeline {
     async fn run(
         mut self,
         mut config: Config,
-        mut lifecycle: Lifecycle,
+        mut happens: Happens,
+        manager: ServiceManager,
         reload: impl Fn(&mut Config) -> Result<()>,
     ) {
-        let manager = ServiceManager::of_process();
         manager.ready(&account::summary(&self.probe, &self.workloads));
-        let mut drain = steady(DRAIN_EVERY);
-        let mut tick = steady(TICK_EVERY);
-        let mut scan = steady(SCAN_EVERY);
+        let (mut tick, mut scan) = (Due::every(TICK_EVERY), Due::every(SCAN_EVERY));
         loop {
             tokio::select! {
                 biased;
-                event = lifecycle.next() => match event {
+                event = happens.lifecycle.next() => match event {
                     LifecycleEvent::Stop => break,
                     LifecycleEvent::Reload => {
                         manager.reloading();
@@ -160,13 +175,17 @@ impl Pipeline {
                         manager.ready(&account::summary(&self.probe, &self.workloads));
                     }
                 },
-                _ = tick.tick() => {
-                    self.tick();
-                    manager.alive();
-                }
-                _ = scan.tick() => self.scan(),
-                _ = drain.tick() => {
-                    self.drain();
+                () = happens.beat.next() => {
+                    let now = Instant::now();
+                    if scan.is_over(now) {
+                        self.scan();
+                    }
+                    if tick.is_over(now) {
+                        self.tick();
+                        manager.alive();
+                    } else {
+                        self.drain();
+                    }
                 }
             }
         }
@@ -299,9 +318,9 @@ impl Pipeline {
         debug!(took = ?begun.elapsed(), "tick");
     }
 
-    /// No hook tells that a server closed a Unix socket, so its open sockets are looked at.
+    /// Where no hook tells that a server closed a Unix socket, its open sockets are looked at.
     fn close_unix(&mut self, now: BootTime) {
-        if !self.connections.has_quiet_unix(now) {
+        if !self.probe.lists_unix() || !self.connections.has_quiet_unix(now) {
             return;
         }
         match self.probe.open_sockets() {
@@ -317,14 +336,14 @@ impl Pipeline {
 
     /// After a loss, a request may be open on a socket whose end was among the lost.
     fn close_vanished(&mut self, now: BootTime) {
-        let mut gone = HashSet::new();
-        for socket in self.connections.maybe_vanished(now) {
-            match self.probe.tables.knows_socket(socket) {
-                Ok(true) => {}
-                Ok(false) => drop(gone.insert(socket)),
-                Err(error) => self.account.note(Err(error)),
-            }
+        let suspects = self.connections.maybe_vanished(now);
+        if suspects.is_empty() {
+            return;
         }
+        let gone = match self.probe.gone(&suspects) {
+            Ok(gone) => gone,
+            Err(error) => return self.account.note(Err(error)),
+        };
         // What a socket did before it went may still wait in the ring.
         if !gone.is_empty() && self.drain() {
             self.connections.close_vanished(&gone, now, &mut self.models, &mut self.observations);
@@ -370,12 +389,4 @@ impl Pipeline {
             }
         }
     }
-}
-
-/// A timer that begins a period from now, since everything was done once at the start; when it is late, it
-/// goes on from then: a look that was missed is not made up.
-fn steady(period: Duration) -> tokio::time::Interval {
-    let mut timer = interval_at(tokio::time::Instant::now() + period, period);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    timer
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use inferscope::clock::BootTime;
 use inferscope::health::{Health, ProbeState, SignalState};
+use inferscope::lifecycle::privileges::{Confinement, Mode, OtherCalls};
 use inferscope::registry::Registries;
 use inferscope::request::record::{
     FinishReasons, Identity, Incomplete, OpenRequest, OtherRoute, Outcome, Progress, RequestRecord, Route,
@@ -256,6 +257,13 @@ fn whole_pages() -> [BTreeMap<String, Family>; 2] {
     health.set_signal("gpu", SignalState::Unsupported("no \"library\"\n".to_owned()));
     let state = WorkloadState { workload: workload("llm/chat"), up: true, listens: true, listening: None };
     health.set_workloads(&[state]);
+    health.set_sandbox(Confinement {
+        mode: Mode::Enforce,
+        capabilities: vec!["CAP_BPF".to_owned()],
+        lacking: Vec::new(),
+        other_system_calls: OtherCalls::Refused,
+        reason: None,
+    });
     health.set_events("kernel", 100);
     health.set_lost("ring", "full", 1);
     health.set_program_runs("socket_read", 100, Duration::from_micros(30));
@@ -298,6 +306,7 @@ fn every_name_of_the_contract_that_requests_feed_is_on_the_page() {
         "inferscope_workload_info",
         "inferscope_signal_state",
         "inferscope_hook_info",
+        "inferscope_sandbox_info",
         "inferscope_events_total",
         "inferscope_events_lost_total",
         "inferscope_parse_failures_total",

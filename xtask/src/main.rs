@@ -8,8 +8,10 @@ mod agent;
 mod bench;
 mod build;
 mod child;
+mod fuzz;
 mod golden;
 mod http;
+mod kernel;
 mod place;
 mod run;
 mod setup;
@@ -44,8 +46,12 @@ enum Verb {
     Bench(bench::Options),
     /// Hours of mixed traffic while servers come and go: does anything grow or go missing; needs root rights
     Soak(soak::Options),
+    /// Try the agent on other kernels, each in an emulated machine
+    Kernel(kernel::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
+    /// Feed every reader of foreign bytes with what nobody has thought of; needs a C++ compiler
+    Fuzz(fuzz::Options),
     /// Render the golden files anew
     Golden,
 }
@@ -69,7 +75,9 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Test(options) => test::run(place, &options),
         Verb::Bench(options) => bench::run(place, &options),
         Verb::Soak(options) => soak::run(place, &options),
+        Verb::Kernel(options) => kernel::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
+        Verb::Fuzz(options) => fuzz::run(place, &options),
         Verb::Golden => golden::run(place),
     }
 }

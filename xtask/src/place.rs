@@ -37,6 +37,11 @@ impl Place {
         self.build.join("tools")
     }
 
+    /// The system of emulated machines: one static program.
+    pub fn busybox(&self) -> PathBuf {
+        self.tools().join("busybox")
+    }
+
     /// A folder for logs and state of one piece of work, made if absent.
     ///
     /// # Errors

@@ -4,9 +4,9 @@
 //! nothing and needs no network.
 //!
 //! What a build needs lies with the toolchain, because cargo looks for it there. What only tests need is unpacked
-//! into the build folder, so that nothing starts or changes on the machine; only tcpdump is a system package.
+//! into the build folder, so that nothing starts or changes on the machine; only tcpdump and qemu are system packages.
 
-mod apt;
+pub mod apt;
 mod bpf_linker;
 mod rust_source;
 mod test_tools;
@@ -15,12 +15,13 @@ use crate::place::Place;
 use crate::shell;
 use anyhow::{Context as _, Result};
 use clap::Args;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 #[derive(Args)]
 pub struct Options {
-    /// Also fetch what only tests need: tcpdump, and two generations of Prometheus
+    /// Also fetch what only tests need: tcpdump, two generations of Prometheus, qemu and busybox
     #[arg(long)]
     tests: bool,
     /// Only say what is missing; the exit status is 1 if anything is
@@ -103,9 +104,13 @@ fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> =
         vec![Box::new(rust_source::RustSource::new(machine)), Box::new(bpf_linker::BpfLinker::new(machine))];
     if scope == Scope::BuildAndTests {
-        steps.push(Box::new(test_tools::Tcpdump));
+        steps.push(Box::new(test_tools::TCPDUMP));
         for generation in test_tools::GENERATIONS {
             steps.push(Box::new(test_tools::Prometheus::new(machine, generation)));
+        }
+        if env::consts::ARCH == "x86_64" {
+            steps.push(Box::new(test_tools::QEMU));
+            steps.push(Box::new(test_tools::Busybox::new(machine)));
         }
     }
     steps
@@ -163,8 +168,8 @@ impl Machine {
 
 /// Where `cargo install` puts programs; the proxies of rustup have its `bin` on the path of every build.
 fn cargo_home() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("CARGO_HOME") {
+    if let Some(folder) = env::var_os("CARGO_HOME") {
         return Ok(folder.into());
     }
-    Ok(std::env::home_dir().context("find the home folder; set CARGO_HOME")?.join(".cargo"))
+    Ok(env::home_dir().context("find the home folder; set CARGO_HOME")?.join(".cargo"))
 }

@@ -9,6 +9,7 @@
 mod structure;
 mod tally;
 
+use crate::kernel::{self, Row};
 use crate::place::Place;
 use crate::setup::{self, Scope};
 use crate::shell;
@@ -34,6 +35,9 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
         checks(place, &mut tally);
     }
     tests(place, options.filter.as_deref(), &mut tally)?;
+    if options.filter.is_none() {
+        kernels(place, &mut tally)?;
+    }
     report(&mut tally, env::var("CI").is_ok_and(|value| value == "true"));
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -91,6 +95,19 @@ fn tests(place: &Place, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
             cargo.env("XTASK_SKIP_LOG", &tally.skip_log).env("XTASK_TOOLS", place.tools());
         }
         tally.add_run(name, &mut cargo)?;
+    }
+    Ok(())
+}
+
+/// One row a kernel.
+fn kernels(place: &Place, tally: &mut Tally) -> Result<()> {
+    println!("test: other kernels");
+    for (name, row) in kernel::rows(place)? {
+        match row {
+            Row::Passed => tally.passed += 1,
+            Row::Failed => tally.fail(&name),
+            Row::Skipped(why) => tally.skips.push(format!("{name}: {why}")),
+        }
     }
     Ok(())
 }

@@ -8,9 +8,9 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::section::{LimitSettings, SloSettings};
-use crate::lifecycle::logs;
+use crate::lifecycle::{logs, privileges};
 use crate::workload::rules::Rule;
-use crate::{export, request};
+use crate::{export, probe, request};
 
 /// Every variable of the environment that is a setting begins so.
 pub const ENVIRONMENT_PREFIX: &str = "INFERSCOPE_";
@@ -33,14 +33,16 @@ impl Section {
 }
 
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 6] {
+pub(super) fn sections() -> [Section; 8] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),
         one("limits", fields::<LimitSettings>()),
         one("request", fields::<request::Settings>()),
         one("slo", fields::<SloSettings>()),
+        one("kernel", fields::<probe::plan::Settings>()),
         one("log", fields::<logs::Settings>()),
+        one("sandbox", fields::<privileges::Settings>()),
         Section { name: "workload", keys: fields::<Rule>(), list: true },
     ]
 }

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io::IoSlice;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,26 +18,38 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::answers::{Answers, Timed};
 use super::negotiate::{Format, negotiate};
+use super::places::{Place, Places};
 use super::{Shared, api};
 use crate::clock::BootTime;
 
-/// Connections at once; one more is answered 503 and closed.
+/// Connections at once; one more is answered 503 and closed. With the descriptors of programs and tables they
+/// stay far below the 1,024 that a process usually may have.
 pub const CONNECTIONS_MAX: usize = 64;
+/// Of these, what one peer may have: two scrapers, scripts and a terminal need a handful.
+const PEER_CONNECTIONS_MAX: usize = 32;
 /// A request's head has to be whole within this, counted from the end of the answer before it.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that takes no byte for this long is cut off, in milliseconds.
 const SEND_TIMEOUT_MS: u32 = 10_000;
+/// What the kernel holds for a client that does not read yet. By itself it would hold megabytes.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// One that takes longer than this for a whole answer is, too: a scraper has given up long before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header lines of a request.
+const HEADERS_MAX: usize = 100;
 /// Pages that are encoded at once: each is some hundred KiB and some milliseconds of a processor.
 const SCRAPES_MAX: usize = 2;
 /// Answers under way get this long when the agent ends.
@@ -48,7 +61,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     connections: usize,
+    peer_connections: usize,
     header_timeout: Duration,
+    send_timeout_ms: u32,
+    answer_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS_MAX,
+            peer_connections: PEER_CONNECTIONS_MAX,
+            header_timeout: HEADER_TIMEOUT,
+            send_timeout_ms: SEND_TIMEOUT_MS,
+            answer_timeout: ANSWER_TIMEOUT,
+        }
+    }
 }
 
 const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
@@ -63,8 +91,7 @@ pub async fn serve(
     shared: Arc<Shared>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    let limits = Limits { connections: CONNECTIONS_MAX, header_timeout: HEADER_TIMEOUT };
-    serve_within(limits, listener, shared, shutdown).await
+    serve_within(Limits::default(), listener, shared, shutdown).await
 }
 
 async fn serve_within(
@@ -84,7 +111,7 @@ async fn serve_within(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => server.take(stream, &graceful, &mut connections),
+                Ok((stream, peer)) => server.take(stream, peer.ip(), &graceful, &mut connections),
                 Err(error) => {
                     tracing::debug!(%error, "accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -102,43 +129,58 @@ struct Server {
     limits: Limits,
     shared: Arc<Shared>,
     router: Router,
-    permits: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Server {
     fn new(limits: Limits, shared: Arc<Shared>) -> Self {
-        let permits = Arc::new(Semaphore::new(limits.connections));
-        Self { limits, router: router(shared.clone()), shared, permits }
+        let places = Places::new(limits.connections, limits.peer_connections);
+        Self { limits, router: router(shared.clone()), shared, places }
     }
 
     /// Serves a connection, or refuses it where there are too many.
-    fn take(&self, stream: TcpStream, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+    fn take(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        graceful: &GracefulShutdown,
+        connections: &mut JoinSet<()>,
+    ) {
+        let Some(place) = self.places.take(peer) else {
             self.shared.health.refuse_connection();
             // Into an empty send buffer this fits or the client is gone: nothing waits.
             let _ = stream.try_write_vectored(&[IoSlice::new(REFUSAL.as_bytes())]);
+            // A request that is here already and not read would take the answer back with a reset.
+            let _ = stream.try_read(&mut [0; HEAD_BYTES_MAX]);
             return;
         };
         // A scrape is one small and one big write: neither waits for an acknowledgement of the other.
         let _ = stream.set_nodelay(true);
+        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
         // A kernel without it only loses this limit.
-        let _ = set_tcp_user_timeout(&stream, SEND_TIMEOUT_MS);
-        let service = TowerToHyperService::new(self.router.clone());
+        let _ = set_tcp_user_timeout(&stream, self.limits.send_timeout_ms);
+        let (answers, router) = (Answers::default(), TowerToHyperService::new(self.router.clone()));
+        let stream = Timed::new(stream, answers.clone(), self.limits.answer_timeout);
+        let service = service_fn(move |request| {
+            answers.begin();
+            router.call(request)
+        });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
             .serve_connection(TokioIo::new(stream), service);
-        connections.spawn(run(graceful.watch(connection), permit));
+        connections.spawn(run(graceful.watch(connection), place));
     }
 }
 
 /// Drives a connection to its end, holding its place among [`CONNECTIONS_MAX`].
-async fn run(connection: impl Future<Output = hyper::Result<()>>, permit: OwnedSemaphorePermit) {
+async fn run(connection: impl Future<Output = hyper::Result<()>>, place: Place) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "http connection");
     }
-    drop(permit);
+    drop(place);
 }
 
 /// What the handlers share.
@@ -238,6 +280,8 @@ async fn index() -> Html<&'static str> {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::oneshot;
@@ -246,26 +290,41 @@ mod tests {
     use super::*;
     use crate::health::{Health, ProbeState, SignalState};
     use crate::registry::Registries;
+    use crate::request::record::RequestRecord;
     use crate::signal::Signal as _;
     use crate::signal::latency::{LatencySignal, Options, tests::record};
 
-    const SHORT: Limits = Limits { connections: 2, header_timeout: Duration::from_millis(300) };
+    pub(super) const SHORT: Limits = Limits {
+        connections: 2,
+        peer_connections: 2,
+        header_timeout: Duration::from_millis(300),
+        send_timeout_ms: 300,
+        answer_timeout: Duration::from_millis(600),
+    };
     /// Longer than any answer takes, short enough for a test that hangs.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-    struct Running {
-        address: std::net::SocketAddr,
-        health: Health,
+    pub(super) struct Running {
+        pub(super) address: std::net::SocketAddr,
+        pub(super) health: Health,
         end: oneshot::Sender<()>,
         server: JoinHandle<Result<()>>,
     }
 
-    async fn start(limits: Limits, native: bool) -> Running {
+    pub(super) async fn start(limits: Limits, native: bool) -> Running {
+        start_with_models(limits, native, 1).await
+    }
+
+    /// With a request of each of so many models.
+    pub(super) async fn start_with_models(limits: Limits, native: bool, models: usize) -> Running {
         let mut registries = Registries::new(native);
         let health = Health::new(&mut registries.common);
         let options = Options { native_histograms: native, ..Options::default() };
         let mut signal = LatencySignal::new(options, &mut registries, BootTime::now());
-        signal.on_request(&record());
+        for number in 0..models {
+            let model = if number == 0 { "m".into() } else { format!("m-{number}").into() };
+            signal.on_request(&RequestRecord { model, ..record() });
+        }
         let shared = Shared { registries, health: health.clone(), latency: signal.view() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -277,29 +336,29 @@ mod tests {
 
     impl Running {
         /// Sends `request` as it is, and reads until the server closes.
-        async fn exchange(&self, request: &str) -> String {
+        pub(super) async fn exchange(&self, request: &str) -> String {
             let mut stream = TcpStream::connect(self.address).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
             read_to_end(&mut stream).await
         }
 
-        async fn get(&self, path: &str, headers: &str) -> String {
+        pub(super) async fn get(&self, path: &str, headers: &str) -> String {
             self.exchange(&format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n"))
                 .await
         }
     }
 
-    async fn read_to_end(stream: &mut TcpStream) -> String {
+    pub(super) async fn read_to_end(stream: &mut TcpStream) -> String {
         let mut answer = Vec::new();
         tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    fn starts(answer: &str, head: &str) {
+    pub(super) fn starts(answer: &str, head: &str) {
         assert!(answer.starts_with(head), "{head} begins {answer}");
     }
 
-    fn contains(answer: &str, part: &str) {
+    pub(super) fn contains(answer: &str, part: &str) {
         assert!(answer.contains(part), "{part} in {answer}");
     }
 

@@ -3,9 +3,11 @@
 //! In: the registries, the health of the agent and what signals show. Out: pages. Reads only; nothing here
 //! makes the pipeline wait. No authentication and no TLS: the default address is loopback.
 
+mod answers;
 pub mod api;
 mod http;
-mod negotiate;
+pub mod negotiate;
+mod places;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{ProbeState, SignalState, kind_label};
 use crate::clock::BootTime;
+use crate::lifecycle::privileges::Confinement;
 use crate::signal::WorkloadState;
 
 /// A pipeline that has not ticked for this long is stuck; it ticks once a second.
@@ -36,6 +37,8 @@ pub struct HealthReport {
     pub version: &'static str,
     pub signals: Vec<SignalReport>,
     pub probes: Vec<ProbeReport>,
+    /// `null` until it is settled.
+    pub sandbox: Option<Confinement>,
 }
 
 /// A signal in [`HealthReport`].
@@ -60,6 +63,7 @@ impl HealthReport {
         ticked: BootTime,
         signals: &BTreeMap<&'static str, SignalState>,
         probes: &[ProbeState],
+        sandbox: Option<Confinement>,
     ) -> Self {
         let failed = signals.values().any(|state| matches!(state, SignalState::Failed(_)));
         let status = match ticked {
@@ -81,7 +85,7 @@ impl HealthReport {
             .cloned()
             .map(|probe| ProbeReport { program: probe.program, hook: probe.hook, reason: probe.reason })
             .collect();
-        Self { status, version: env!("CARGO_PKG_VERSION"), signals, probes }
+        Self { status, version: env!("CARGO_PKG_VERSION"), signals, probes, sandbox }
     }
 
     /// Whether the answer is 200.

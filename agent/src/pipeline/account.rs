@@ -23,7 +23,7 @@ use crate::config::{Config, Sources};
 use crate::health::{Health, ProbeState};
 use crate::lifecycle::logs::LogHandle;
 use crate::probe::Probe;
-use crate::probe::attach::Hook;
+use crate::probe::attach::Outcome;
 use crate::probe::statistics::Sampling;
 use crate::request::{Connections, Counts};
 use crate::workload::Workloads;
@@ -54,10 +54,16 @@ pub(super) struct Account {
     pub(super) process_events: u64,
     tables_refused: u64,
     ticks: u64,
+    samples_programs: bool,
     sampling: Option<Sampling>,
 }
 
 impl Account {
+    /// Samples the programs' run times where it is asked to.
+    pub(super) fn new(samples_programs: bool) -> Self {
+        Self { samples_programs, ..Self::default() }
+    }
+
     /// Notes what became of a change to a kernel table; the first refusal is logged, all are counted.
     pub(super) fn note(&mut self, change: Result<()>) {
         if let Err(error) = change {
@@ -89,24 +95,22 @@ impl Account {
     }
 
     fn publish_kernel(&mut self, health: &Health, probe: &Probe) {
+        let counters = match probe.tables.counters() {
+            Ok(counters) => counters,
+            Err(error) => return self.note(Err(error)),
+        };
         for (counter, stage) in KERNEL_EVENTS {
-            match probe.tables.counter(counter) {
-                Ok(total) => health.set_events(stage, total),
-                Err(error) => self.note(Err(error)),
-            }
+            health.set_events(stage, counters[counter as usize]);
         }
         for (counter, stage, reason) in KERNEL_LOST {
-            match probe.tables.counter(counter) {
-                Ok(total) => health.set_lost(stage, reason, total),
-                Err(error) => self.note(Err(error)),
-            }
+            health.set_lost(stage, reason, counters[counter as usize]);
         }
     }
 
     /// Statistics of the programs: on for one tick a minute.
     fn sample(&mut self, health: &Health, probe: &Probe) {
         match self.ticks % SAMPLE_EVERY {
-            0 => self.sampling = Sampling::start(),
+            0 if self.samples_programs => self.sampling = Sampling::start(),
             1 => self.sampling = None,
             _ => {}
         }
@@ -162,18 +166,31 @@ pub(super) fn reload(running: &mut Config, sources: &Sources, log: &LogHandle) -
     Ok(())
 }
 
-pub(super) fn probe_states(hooks: &[Hook]) -> Vec<ProbeState> {
-    let state = |hook: &Hook| ProbeState {
-        program: hook.plan.program.to_owned(),
-        hook: hook.absent.is_none().then(|| format!("tp_btf/{}", hook.plan.hook)),
-        reason: hook.absent.as_ref().map(|reason| format!("{}: {reason}", hook.plan.without)),
-    };
-    hooks.iter().map(state).collect()
+/// One row a program that is attached, with what is lost where it is not the best one; and one a duty that none does.
+pub(super) fn probe_states(outcomes: &[Outcome]) -> Vec<ProbeState> {
+    let mut states = Vec::new();
+    for outcome in outcomes {
+        let reason = outcome.loss().map(|loss| format!("{loss}: {}", outcome.reasons()));
+        let Some(way) = outcome.way else {
+            let program = outcome.refused.first().map_or(outcome.duty.name, |refusal| refusal.program);
+            states.push(ProbeState { program: program.to_owned(), hook: None, reason });
+            continue;
+        };
+        states.extend(way.programs.iter().map(|program| ProbeState {
+            program: program.name.to_owned(),
+            hook: Some(program.to_string()),
+            reason: reason.clone(),
+        }));
+    }
+    states
 }
 
 /// One line for the service manager and the log.
 pub(super) fn summary(probe: &Probe, workloads: &Workloads) -> String {
-    let attached = probe.hooks().iter().filter(|hook| hook.absent.is_none()).count();
+    let outcomes = probe.outcomes();
+    let ways = outcomes.iter().filter_map(|outcome| outcome.way);
+    let attached: usize = ways.map(|way| way.programs.len()).sum();
+    let lost = outcomes.iter().filter(|outcome| outcome.way.is_none()).count();
     let up = workloads.states().iter().filter(|state| state.up).count();
-    format!("{attached} of {} kernel programs attached, {up} workloads", probe.hooks().len())
+    format!("{attached} kernel programs attached, {lost} hooks missing, {up} workloads")
 }

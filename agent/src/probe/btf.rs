@@ -13,8 +13,11 @@ const HEADER_BYTES: usize = 24;
 const TYPE_BYTES: usize = 12;
 /// Structs within structs that a member path may go through.
 const DEPTH_MAX: usize = 8;
+/// Members looked at for one name, so that no file holds the agent; the largest struct has a few hundred.
+const MEMBERS_MAX: usize = 65_536;
 
 const KIND_INT: u32 = 1;
+const KIND_POINTER: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
@@ -22,6 +25,7 @@ const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -48,7 +52,11 @@ impl KernelTypes {
         Self::parse(bytes).with_context(|| format!("parse kernel types of {}", path.display()))
     }
 
-    fn parse(bytes: Vec<u8>) -> Result<Self> {
+    /// Reads the content of such a file.
+    ///
+    /// # Errors
+    /// The bytes are no BTF.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self> {
         if bytes.len() < HEADER_BYTES || u16::from_ne_bytes([bytes[0], bytes[1]]) != MAGIC {
             bail!("no BTF header");
         }
@@ -65,10 +73,27 @@ impl KernelTypes {
         Ok(Self { bytes, strings_at, types })
     }
 
-    /// Whether the kernel has the tracepoint, as a tp_btf program needs it.
+    /// Types of a tracepoint's arguments, as a tp_btf program gets them, without qualifiers: `sock *`, `int`.
     #[must_use]
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.find(KIND_TYPEDEF, &format!("btf_trace_{name}")).is_some()
+    pub fn tracepoint_arguments(&self, name: &str) -> Option<Vec<String>> {
+        let pointer = self.behind(self.find(KIND_TYPEDEF, &format!("btf_trace_{name}"))?)?;
+        let mut arguments = self.arguments(self.behind(pointer)?)?;
+        // The first is the tracepoint's own.
+        (!arguments.is_empty()).then(|| arguments.split_off(1))
+    }
+
+    /// The same of a function's.
+    #[must_use]
+    pub fn function_arguments(&self, name: &str) -> Option<Vec<String>> {
+        self.arguments(self.behind(self.find(KIND_FUNC, name)?)?)
+    }
+
+    /// Whether an enumeration has a constant of this name.
+    #[must_use]
+    pub fn has_enumerator(&self, enumeration: &str, name: &str) -> bool {
+        let Some(at) = self.find(KIND_ENUM, enumeration) else { return false };
+        let count = u32_at(&self.bytes, at + 4).map_or(0, |info| info & 0xffff) as usize;
+        (0..count).any(|i| self.name_is(at + TYPE_BYTES + i * 8, name))
     }
 
     /// Byte offset of a member such as `__sk_common.skc_num` of `sock`; unnamed structs and unions in
@@ -81,11 +106,50 @@ impl KernelTypes {
         let mut at = self.find(KIND_STRUCT, structure).with_context(missing)?;
         let mut bits = 0;
         for name in path.split('.') {
-            let (offset, type_id) = self.member(at, name, DEPTH_MAX).with_context(missing)?;
-            bits += offset;
+            let (offset, type_id) = self.member(at, name, DEPTH_MAX, &mut 0).with_context(missing)?;
+            bits = offset.checked_add(bits).with_context(missing)?;
             at = self.resolve(type_id).unwrap_or(at);
         }
         Ok(bits / 8)
+    }
+
+    /// Position of the type that the one at `at` refers to.
+    fn behind(&self, at: usize) -> Option<usize> {
+        self.position(u32_at(&self.bytes, at + 8).ok()?)
+    }
+
+    fn position(&self, type_id: u32) -> Option<usize> {
+        self.types.get((type_id as usize).checked_sub(1)?).map(|&at| at as usize)
+    }
+
+    fn arguments(&self, prototype: usize) -> Option<Vec<String>> {
+        let info = u32_at(&self.bytes, prototype + 4).ok()?;
+        if kind_of(info) != KIND_FUNC_PROTO {
+            return None;
+        }
+        let argument = |i| self.describe(u32_at(&self.bytes, prototype + TYPE_BYTES + i * 8 + 4).ok()?);
+        (0..(info & 0xffff) as usize).map(argument).collect()
+    }
+
+    /// A type in the words of C, with typedefs and qualifiers taken off.
+    fn describe(&self, mut type_id: u32) -> Option<String> {
+        let mut stars = String::new();
+        for _ in 0..DEPTH_MAX {
+            let Some(at) = self.position(type_id) else { return Some(format!("void{stars}")) };
+            match kind_of(u32_at(&self.bytes, at + 4).ok()?) {
+                KIND_POINTER if stars.is_empty() => stars.push_str(" *"),
+                KIND_POINTER => stars.push('*'),
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_TYPE_TAG => {}
+                _ => return Some(format!("{}{stars}", self.name(at)?)),
+            }
+            type_id = u32_at(&self.bytes, at + 8).ok()?;
+        }
+        None
+    }
+
+    fn name(&self, at: usize) -> Option<&str> {
+        let rest = self.bytes.get(self.strings_at + u32_at(&self.bytes, at).ok()? as usize..)?;
+        std::str::from_utf8(rest.split(|&byte| byte == 0).next()?).ok()
     }
 
     fn find(&self, kind: u32, name: &str) -> Option<usize> {
@@ -102,10 +166,14 @@ impl KernelTypes {
     }
 
     /// Offset in bits and type of a member of the struct or union at `at`.
-    fn member(&self, at: usize, name: &str, depth: usize) -> Option<(u32, u32)> {
+    fn member(&self, at: usize, name: &str, depth: usize, seen: &mut usize) -> Option<(u32, u32)> {
         let info = u32_at(&self.bytes, at + 4).ok()?;
         let has_bitfields = info >> 31 == 1;
         for i in 0..(info & 0xffff) as usize {
+            *seen += 1;
+            if *seen > MEMBERS_MAX {
+                return None;
+            }
             let member = at + TYPE_BYTES + i * 12;
             let type_id = u32_at(&self.bytes, member + 4).ok()?;
             let offset = u32_at(&self.bytes, member + 8).ok()?;
@@ -116,9 +184,10 @@ impl KernelTypes {
             let unnamed = u32_at(&self.bytes, member).ok()? == 0;
             if unnamed
                 && depth > 0
-                && let Some((inner, found)) = self.member(self.resolve(type_id)?, name, depth - 1)
+                && let Some(inside) = self.resolve(type_id)
+                && let Some((inner, found)) = self.member(inside, name, depth - 1, seen)
             {
-                return Some((offset + inner, found));
+                return Some((offset.checked_add(inner)?, found));
             }
         }
         None
@@ -127,7 +196,7 @@ impl KernelTypes {
     /// The struct or union behind typedefs and qualifiers; `None` for any other type.
     fn resolve(&self, mut type_id: u32) -> Option<usize> {
         for _ in 0..DEPTH_MAX {
-            let at = *self.types.get((type_id as usize).checked_sub(1)?)? as usize;
+            let at = self.position(type_id)?;
             match kind_of(u32_at(&self.bytes, at + 4).ok()?) {
                 KIND_STRUCT | KIND_UNION => return Some(at),
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_TYPE_TAG => {
@@ -162,28 +231,13 @@ fn trailer(info: u32) -> Result<usize> {
     })
 }
 
-/// Type information with nothing in it but these tracepoints.
+/// Type information made for tests.
 #[cfg(test)]
-pub(crate) fn sample(tracepoints: &[&str]) -> Vec<u8> {
-    let (mut types, mut strings) = (Vec::new(), vec![0_u8]);
-    for name in tracepoints {
-        for word in [strings.len() as u32, KIND_TYPEDEF << 24, 0] {
-            types.extend(word.to_ne_bytes());
-        }
-        strings.extend(format!("btf_trace_{name}\0").bytes());
-    }
-    let mut bytes = MAGIC.to_ne_bytes().to_vec();
-    bytes.extend([1, 0]);
-    for word in [HEADER_BYTES, 0, types.len(), types.len(), strings.len()] {
-        bytes.extend((word as u32).to_ne_bytes());
-    }
-    bytes.extend(types);
-    bytes.extend(strings);
-    bytes
-}
+pub(crate) mod sample;
 
 #[cfg(test)]
 mod tests {
+    use super::sample::Sample;
     use super::*;
 
     const PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -200,18 +254,39 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_names_of_tracepoints_are_found() {
-        let types = KernelTypes::parse(sample(&["sched_switch", "sk_data_ready"])).unwrap();
+    fn only_whole_names_of_hooks_are_found() {
+        let types =
+            Sample::default().tracepoint("sched_switch", &["bool"]).tracepoint("sk_data_ready", &["sock *"]);
+        let types =
+            KernelTypes::parse(types.function("tcp_sendmsg", &["sock *", "msghdr *"]).finish()).unwrap();
         let found = ["sched_switch", "sk_data_ready", "sched", "switch", "sched_switch_x", ""]
-            .map(|name| types.has_tracepoint(name));
+            .map(|name| types.tracepoint_arguments(name).is_some());
         assert_eq!(found, [true, true, false, false, false, false]);
+        assert_eq!(types.function_arguments("tcp_sendmsg").unwrap(), ["sock *", "msghdr *"]);
+        assert_eq!(types.function_arguments("tcp_send"), None);
+    }
+
+    #[test]
+    fn members_and_constants_are_found() {
+        let types =
+            Sample::default().structure("file", &["f_op", "f_inode"]).constant("bpf_func_id", "BPF_FUNC_a");
+        let types = KernelTypes::parse(types.finish()).unwrap();
+        assert_eq!(types.offset("file", "f_inode").unwrap(), 8);
+        assert!(types.offset("file", "f_inod").is_err());
+        assert!(types.has_enumerator("bpf_func_id", "BPF_FUNC_a"));
+        assert!(!types.has_enumerator("bpf_func_id", "BPF_FUNC_"));
     }
 
     #[test]
     fn running_kernel_answers() {
         let Ok(types) = KernelTypes::read(Path::new(PATH)) else { return };
-        assert!(types.has_tracepoint("sched_process_exec"));
-        assert!(!types.has_tracepoint("no_such_tracepoint"));
+        let exec = types.tracepoint_arguments("sched_process_exec").unwrap();
+        assert_eq!(exec, ["task_struct *", "int", "linux_binprm *"]);
+        assert_eq!(types.tracepoint_arguments("no_such_tracepoint"), None);
+        let send = types.function_arguments("tcp_sendmsg").unwrap();
+        assert_eq!(send, ["sock *", "msghdr *", "long unsigned int"]);
+        assert!(types.has_enumerator("bpf_func_id", "BPF_FUNC_ringbuf_output"));
+        assert!(!types.has_enumerator("bpf_func_id", "BPF_FUNC_ringbuf"));
         assert_eq!(types.offset("sock", "__sk_common.skc_family").unwrap(), 16);
         assert_eq!(types.offset("sock", "__sk_common.skc_num").unwrap(), 14);
         let (pid, tgid) =

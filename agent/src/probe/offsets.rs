@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::btf::KernelTypes;
 
 /// Global of the kernel programs, struct, member.
-const MEMBERS: [(&str, &str, &str); 9] = [
+const MEMBERS: [(&str, &str, &str); 10] = [
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_TGID", "task_struct", "tgid"),
     ("SOCK_FAMILY", "sock", "__sk_common.skc_family"),
@@ -17,15 +17,43 @@ const MEMBERS: [(&str, &str, &str); 9] = [
     ("SOCK_ERR", "sock", "sk_err"),
     ("SOCKET_SK", "socket", "sk"),
     ("UNIX_ADDR", "unix_sock", "addr"),
+    ("MSGHDR_FLAGS", "msghdr", "msg_flags"),
+];
+
+/// The same of what is read by address, which only older kernels and system calls need.
+pub(crate) const BY_ADDRESS: [(&str, &str, &str); 9] = [
+    ("SKB_CB", "sk_buff", "cb"),
+    ("TASK_STACK", "task_struct", "stack"),
+    ("TASK_FILES", "task_struct", "files"),
+    ("FILES_FDT", "files_struct", "fdt"),
+    ("FDT_MAX_FDS", "fdtable", "max_fds"),
+    ("FDT_FD", "fdtable", "fd"),
+    ("FILE_INODE", "file", "f_inode"),
+    ("FILE_PRIVATE", "file", "private_data"),
+    ("INODE_MODE", "inode", "i_mode"),
 ];
 
 /// Name of a global and the byte offset it takes.
 pub type Offset = (&'static str, u32);
 
-/// Looks every member up.
+type Members = [(&'static str, &'static str, &'static str)];
+
+fn find(types: &KernelTypes, members: &'static Members) -> Result<Vec<Offset>> {
+    members.iter().map(|&(global, structure, path)| Ok((global, types.offset(structure, path)?))).collect()
+}
+
+/// Looks up every member that is read by its type.
 ///
 /// # Errors
 /// The kernel lacks one: its version is not known to these programs.
 pub fn look_up(types: &KernelTypes) -> Result<Vec<Offset>> {
-    MEMBERS.iter().map(|&(global, structure, path)| Ok((global, types.offset(structure, path)?))).collect()
+    find(types, &MEMBERS)
+}
+
+/// Looks up those that are read by address.
+///
+/// # Errors
+/// As above; then nothing may be read so.
+pub fn look_up_by_address(types: &KernelTypes) -> Result<Vec<Offset>> {
+    find(types, &BY_ADDRESS)
 }

@@ -3,12 +3,17 @@
 //! Statistics cost every program of the machine 60 ns a run while they are on, so they are sampled:
 //! on for a second a minute, where the agent may (CAP_SYS_ADMIN). The counts are of those seconds.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use aya::programs::{Program, ProgramFd, loaded_programs};
 use aya::sys::{Stats, enable_stats};
 use tracing::debug;
+
+/// Longest page of a file descriptor of a program.
+const PAGE_BYTES_MAX: usize = 4096;
 
 /// One program's runs, cumulative since it was loaded.
 #[derive(Clone, Debug)]
@@ -78,7 +83,13 @@ pub fn loaded() -> Vec<ProgramRuns> {
 
 /// The map library does not show this number; the file descriptor's own page does.
 fn recursion_misses(fd: &ProgramFd) -> Option<u64> {
-    let page = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-    let line = page.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    // A page of the kernel comes whole or not at all: one read, without asking for its size first.
+    let mut page = [0; PAGE_BYTES_MAX];
+    let mut file = File::open(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    let length = file.read(&mut page).ok()?;
+    let line = std::str::from_utf8(&page[..length])
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
     line.trim().parse().ok()
 }

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use inferscope_common::counter::Counter;
-use inferscope_common::socket::{SocketState, Verdict};
+use inferscope_common::counter::Counters;
+use inferscope_common::socket::SocketState;
 use inferscope_common::watch::{TGID_COUNT, bit};
 
 /// [`SocketState`] as the map library wants it.
@@ -20,7 +20,8 @@ pub struct Tables {
     watched: Array<MapData, u64>,
     ports: Array<MapData, u64>,
     sockets: HashMap<MapData, u64, StateValue>,
-    counters: PerCpuArray<MapData, u64>,
+    overruled: HashMap<MapData, u64, u8>,
+    counters: PerCpuArray<MapData, Counters>,
 }
 
 impl Tables {
@@ -33,6 +34,7 @@ impl Tables {
             watched: Array::try_from(take(ebpf, "WATCHED")?)?,
             ports: Array::try_from(take(ebpf, "PORTS")?)?,
             sockets: HashMap::try_from(take(ebpf, "SOCKETS")?)?,
+            overruled: HashMap::try_from(take(ebpf, "OVERRULED")?)?,
             counters: PerCpuArray::try_from(take(ebpf, "COUNTERS")?)?,
         })
     }
@@ -56,17 +58,15 @@ impl Tables {
         set_bit(&mut self.ports, bit(port.into()), on).with_context(|| format!("note port {port}"))
     }
 
-    /// Has the kernel leave a socket alone from now on.
+    /// Has the kernel leave a socket alone, within its next few events.
     ///
     /// # Errors
-    /// The kernel refuses to change the table; a socket that is gone is no error.
+    /// The kernel refuses to change the table.
     pub fn ignore_socket(&mut self, socket: u64) -> Result<()> {
-        let Ok(StateValue(mut state)) = self.sockets.get(&socket, 0) else { return Ok(()) };
-        state.verdict = Verdict::Ignored as u32;
-        self.sockets.insert(socket, StateValue(state), 0).context("give a socket its verdict")
+        self.overruled.insert(socket, 1, 0).context("give a socket its verdict")
     }
 
-    /// Whether a socket is still known: a TCP socket is forgotten when it is gone.
+    /// Whether a socket that is known by its address still is: a TCP socket is forgotten when it is gone.
     ///
     /// # Errors
     /// The kernel refuses to read the table.
@@ -78,12 +78,16 @@ impl Tables {
         }
     }
 
-    /// The sum of a counter over all processors.
+    /// The sums of all counters over all processors, in the order of their index.
     ///
     /// # Errors
     /// The kernel refuses to read the table.
-    pub fn counter(&self, counter: Counter) -> Result<u64> {
-        Ok(self.counters.get(&(counter as u32), 0).context("read kernel counters")?.iter().sum())
+    pub fn counters(&self) -> Result<Counters> {
+        let mut sums = Counters::default();
+        for processor in self.counters.get(&0, 0).context("read kernel counters")?.iter() {
+            sums.iter_mut().zip(processor).for_each(|(sum, count)| *sum += count);
+        }
+        Ok(sums)
     }
 }
 

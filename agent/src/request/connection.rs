@@ -317,6 +317,7 @@ impl Connection {
             // Answered before its head was complete: the server did not understand it either.
             if !front.head_seen() {
                 self.inbound = Inbound::Seek;
+                outlet.counts.failure(ParseFailure::RequestHead);
             }
             front.finish(time, Ending::Answered, outlet);
         }
@@ -425,6 +426,12 @@ impl Connection {
 
     pub fn requests(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// Memory it holds beside itself, in bytes.
+    pub fn held(&self) -> usize {
+        let exchanges: usize = self.exchanges.iter().map(|exchange| exchange.held()).sum();
+        exchanges + self.inbound.held() + self.outbound.held()
     }
 
     pub fn last_event(&self) -> BootTime {

@@ -34,7 +34,7 @@ pub struct Counts {
     /// Requests beside those, for which there was no room: they are not measured.
     pub requests_refused: u64,
     failures: [u64; ParseFailure::ALL.len()],
-    incomplete: [u64; 3],
+    incomplete: [u64; 2],
 }
 
 impl Counts {
@@ -45,7 +45,7 @@ impl Counts {
 
     /// Records that are incomplete, by reason.
     pub fn incompletes(&self) -> impl Iterator<Item = (Incomplete, u64)> + '_ {
-        [Incomplete::EventsLost, Incomplete::BorderMissed, Incomplete::StartUnseen]
+        [Incomplete::EventsLost, Incomplete::BorderMissed]
             .into_iter()
             .map(|reason| (reason, self.incomplete[reason as usize]))
     }

@@ -76,6 +76,11 @@ impl Document {
         ended
     }
 
+    /// Memory it holds, in bytes.
+    pub fn held(&self) -> usize {
+        self.window.capacity() + self.scanner.held()
+    }
+
     /// It is complete as it stands: what follows may only be white space.
     pub fn is_done(&self) -> bool {
         !self.holed && self.scanner.is_done()

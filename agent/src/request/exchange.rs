@@ -17,6 +17,9 @@ use crate::clock::BootTime;
 use crate::workload::Workload;
 use crate::workload::labels::{ModelLabels, UNKNOWN};
 
+/// What the names and identities of a request take, as a rule.
+const TEXT_BYTES: usize = 256;
+
 /// Where what is found out goes.
 pub struct Outlet<'a> {
     pub models: &'a mut ModelLabels,
@@ -129,6 +132,11 @@ impl Exchange {
         self.status = Some(head.status);
         self.streamed = head.media == Media::Events;
         self.response_request_id = head.request_id.take();
+    }
+
+    /// Memory it takes, in bytes; what is short beside that is left out.
+    pub fn held(&self) -> usize {
+        size_of::<Self>() + self.stream.gaps.capacity() * size_of::<Duration>() + TEXT_BYTES
     }
 
     pub fn route(&self) -> Route {

@@ -10,6 +10,8 @@ use super::record::{IDENTITY_BYTES_MAX, OtherRoute, ParseFailure, Route};
 
 /// Longest head that is put together from parts.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// A record of type handshake, version 3.x.
+const TLS_HELLO: &[u8] = b"\x16\x03";
 /// Most header lines of a head.
 const HEADERS_MAX: usize = 128;
 
@@ -58,6 +60,9 @@ pub type Parsed<T> = Result<Option<(T, usize)>, ParseFailure>;
 pub fn request(bytes: &[u8]) -> Parsed<RequestHead> {
     if let Some(failure) = other_protocol(bytes) {
         return Err(failure);
+    }
+    if is_cut(bytes, TLS_HELLO) {
+        return Ok(None);
     }
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
@@ -113,10 +118,15 @@ pub fn response(bytes: &[u8]) -> Parsed<ResponseHead> {
     Ok(Some((head, len)))
 }
 
+/// All that there is of what begins so is a part of it.
+fn is_cut(bytes: &[u8], beginning: &[u8]) -> bool {
+    bytes.len() < beginning.len() && beginning.starts_with(bytes)
+}
+
 /// TLS and HTTP/2, by the first bytes of a connection.
 fn other_protocol(bytes: &[u8]) -> Option<ParseFailure> {
     const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2";
-    if bytes.starts_with(b"\x16\x03") {
+    if bytes.starts_with(TLS_HELLO) {
         Some(ParseFailure::Tls)
     } else if bytes.starts_with(HTTP2_PREFACE) {
         Some(ParseFailure::Http2)
@@ -301,6 +311,11 @@ impl HeadBuffer {
         }
         self.bytes.extend_from_slice(piece);
         Ok(())
+    }
+
+    /// Memory it holds, in bytes.
+    pub fn held(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// The bytes so far.

@@ -24,6 +24,17 @@ pub enum Inbound {
     Body(Box<RequestBody>),
 }
 
+impl Inbound {
+    /// Memory it holds, in bytes.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Seek | Self::Idle => 0,
+            Self::Head(head) => size_of::<Head>() + head.buffer.held(),
+            Self::Body(body) => size_of::<RequestBody>() + body.document.as_ref().map_or(0, Document::held),
+        }
+    }
+}
+
 /// A head under way.
 pub struct Head {
     buffer: HeadBuffer,

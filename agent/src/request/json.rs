@@ -136,6 +136,11 @@ impl Scanner {
         next
     }
 
+    /// Memory it holds, in bytes.
+    pub fn held(&self) -> usize {
+        self.token.capacity()
+    }
+
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }

@@ -15,6 +15,8 @@ mod inbound;
 mod json;
 mod key;
 mod outbound;
+#[doc(hidden)]
+pub mod readers;
 pub mod record;
 mod settings;
 mod sse;
@@ -41,6 +43,11 @@ pub use settings::{CONNECTIONS_MAX, Settings};
 
 /// Requests under way at once, over all connections.
 pub const REQUESTS_MAX: usize = 16_384;
+/// Memory that all connections hold at once: 10,000 streams under way, or 32,768 connections at rest. What heads
+/// and documents that never end could take is far more.
+pub const HELD_BYTES_MAX: usize = 24 << 20;
+/// What a connection takes in the table, with the room that a table keeps.
+const ENTRY_BYTES: usize = 2 * (size_of::<u64>() + size_of::<Connection>());
 /// Of the connections, this part is evicted at a time, so that looking for the oldest costs each little.
 const EVICTED_SHARE: usize = 16;
 
@@ -58,6 +65,8 @@ pub struct Connections {
     connections: HashMap<u64, Connection>,
     /// Requests under way on all of them.
     requests: usize,
+    /// Memory that all of them hold.
+    held: usize,
     counts: Counts,
     /// When the open Unix sockets were last looked at.
     unix_seen: BootTime,
@@ -80,6 +89,7 @@ impl Connections {
             settings,
             connections: HashMap::new(),
             requests: 0,
+            held: 0,
             counts: Counts::default(),
             unix_seen: BootTime::default(),
         }
@@ -111,7 +121,10 @@ impl Connections {
                 self.counts.events_unclaimed += 1;
                 return Follow::Keep;
             }
-            self.make_room(models, out);
+            if self.connections.len() >= self.settings.connections_max {
+                self.make_room(models, out);
+            }
+            self.held += ENTRY_BYTES;
         }
         let room = self.requests < REQUESTS_MAX;
         let mut entry = match self.connections.entry(socket) {
@@ -127,17 +140,16 @@ impl Connections {
         } else {
             self.counts.events_followed += 1;
         }
-        let before = connection.requests();
+        let before = (connection.requests(), connection.held());
         let next = connection.on_event(event, room, &mut Outlet { models, out, counts: &mut self.counts });
-        self.requests = self.requests + connection.requests() - before;
-        match next {
-            Next::Keep => Follow::Keep,
-            Next::Ignore => Follow::Ignore,
-            Next::Gone => {
-                entry.remove();
-                Follow::Keep
-            }
+        self.requests = self.requests + connection.requests() - before.0;
+        self.held = self.held + connection.held() - before.1;
+        if next == Next::Gone {
+            self.held -= ENTRY_BYTES + entry.remove().held();
+        } else if self.held > HELD_BYTES_MAX {
+            self.make_room(models, out);
         }
+        if next == Next::Ignore { Follow::Ignore } else { Follow::Keep }
     }
 
     /// A process ended, and with it the connections it was the last to read from. The socket events from
@@ -239,10 +251,11 @@ impl Connections {
         out: &mut Vec<Observation>,
         how: impl Fn(u64, &Connection) -> Option<(Close, BootTime)>,
     ) {
-        let Self { connections, requests, counts, .. } = self;
+        let Self { connections, requests, held, counts, .. } = self;
         connections.retain(|&socket, connection| {
             let Some((how, time)) = how(socket, connection) else { return true };
             *requests -= connection.requests();
+            *held -= ENTRY_BYTES + connection.held();
             connection.close(how, time, &mut Outlet { models, out, counts });
             false
         });
@@ -250,9 +263,6 @@ impl Connections {
 
     /// Forgets the connections longest without an event, idle ones first, when there is no room.
     fn make_room(&mut self, models: &mut ModelLabels, out: &mut Vec<Observation>) {
-        if self.connections.len() < self.settings.connections_max {
-            return;
-        }
         let age = |connection: &Connection| (connection.requests() > 0, connection.last_event());
         let mut ages: Vec<_> = self.connections.values().map(age).collect();
         if ages.is_empty() {

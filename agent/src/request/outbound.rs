@@ -36,6 +36,15 @@ impl Outbound {
             Self::Body(answer) => answer.is_lost(),
         }
     }
+
+    /// Memory it holds, in bytes.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Seek => 0,
+            Self::Head(buffer) => buffer.held(),
+            Self::Body(answer) => size_of::<AnswerBody>() + answer.content.held(),
+        }
+    }
 }
 
 /// A body under way.
@@ -216,6 +225,14 @@ impl Content {
             Media::Json => Self::Json { document: Document::new(), said: true },
             Media::Unsaid => Self::Json { document: Document::new(), said: false },
             Media::Other => Self::Opaque,
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Opaque => 0,
+            Self::Json { document, .. } => document.held(),
+            Self::Events(events) => events.held(),
         }
     }
 }

@@ -157,8 +157,6 @@ pub enum Incomplete {
     EventsLost,
     /// A border inside the bytes that were not copied was missed.
     BorderMissed,
-    /// It was under way when the agent began to follow the connection.
-    StartUnseen,
 }
 
 impl Incomplete {
@@ -168,7 +166,6 @@ impl Incomplete {
         match self {
             Self::EventsLost => "events_lost",
             Self::BorderMissed => "border_missed",
-            Self::StartUnseen => "start_unseen",
         }
     }
 }
@@ -313,7 +310,7 @@ pub enum ParseFailure {
     Tls,
     /// `Content-Encoding`: the bytes of the body are not text.
     ContentEncoding,
-    /// A request head that is no HTTP/1, too long, or cut by what was not copied.
+    /// A request head that is no HTTP/1, too long, answered before its end, or cut by what was not copied.
     RequestHead,
     /// The same of a response head.
     ResponseHead,

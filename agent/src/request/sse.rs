@@ -56,6 +56,8 @@ enum Line {
 struct Start {
     bytes: [u8; FIELD_BYTES_MAX],
     len: usize,
+    /// White space behind them, which is part of it only if more follows.
+    white: usize,
 }
 
 impl Start {
@@ -64,6 +66,20 @@ impl Start {
             *place = byte;
         }
         self.len = self.len.saturating_add(1);
+    }
+
+    /// Adds text: white space at its start and at its end, in however many pieces, is none of it.
+    fn extend_trimmed(&mut self, text: &[u8]) {
+        let text = if self.len == 0 { text.trim_ascii_start() } else { text };
+        let kept = text.trim_ascii_end();
+        if kept.is_empty() {
+            self.white = self.white.saturating_add(text.len());
+            return;
+        }
+        // Which white space it is makes no word of another.
+        let white = std::mem::replace(&mut self.white, text.len() - kept.len());
+        self.extend(&[b' '; FIELD_BYTES_MAX][..white.min(FIELD_BYTES_MAX)]);
+        self.extend(kept);
     }
 
     fn extend(&mut self, bytes: &[u8]) {
@@ -92,6 +108,11 @@ impl Events {
     /// What was completed since the last call.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
+    }
+
+    /// Memory it holds, in bytes.
+    pub fn held(&self) -> usize {
+        self.document.held()
     }
 
     /// No event is under way.
@@ -168,7 +189,7 @@ impl Events {
         let (value, rest) = bytes.split_at(used);
         match self.line {
             Line::Data => self.data(value, answer),
-            Line::Event => self.field.extend(value.trim_ascii()),
+            Line::Event => self.field.extend_trimmed(value),
             Line::Field | Line::Skipped => {}
         }
         if end.is_some() {
@@ -181,8 +202,7 @@ impl Events {
 
     /// Data, its line end included: that is white space to JSON.
     fn data(&mut self, value: &[u8], answer: &mut Answer) {
-        let text = if self.data.len == 0 { value.trim_ascii_start() } else { value };
-        self.data.extend(text.trim_ascii_end());
+        self.data.extend_trimmed(value);
         self.document.feed(value, &mut |path, token| answer.see(path, token));
     }
 
@@ -234,6 +254,16 @@ mod tests {
         check("data: {\"text\":\"a\"}\n\n", DELTA);
         check("data: {\"text\":\"a\"}\r\n\r\n", DELTA);
         check("data:{\"text\":\"a\"}\n\r\n", DELTA);
+    }
+
+    #[test]
+    fn white_space_inside_a_word_makes_another_word() {
+        let other = Tally { broken: 1, ..NO_DELTA };
+        check("data: [DO NE]\n\n", other);
+        check("data: [DONE\ndata: ]\n\n", other);
+        check("data:  [DONE]      \r\n\r\n", Tally { done: true, ..NO_DELTA });
+        check("event: er ror\ndata: {}\n\n", NO_DELTA);
+        check("event:  error    \ndata: {}\n\n", Tally { errors: 1, ..NO_DELTA });
     }
 
     #[test]

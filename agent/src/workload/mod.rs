@@ -17,6 +17,7 @@ pub mod process;
 pub mod rules;
 mod scan;
 mod start;
+mod within;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -9,17 +9,18 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use procfs::process::Stat;
 use procfs::{FromRead as _, ProcessCGroups};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::cgroup::Place;
+use super::within::{self, Bounds};
 use crate::clock::BootTime;
 
 /// Most bytes read of a command line: the server's name and its port stand well before this.
 const COMMAND_BYTES_MAX: u64 = 32 << 10;
 /// Most bytes read of an environment, of which one variable is used.
 const ENVIRON_BYTES_MAX: u64 = 256 << 10;
+/// Most bytes read of a process's or thread's numbers: a name and 52 of them.
+const STAT_BYTES_MAX: u64 = 4096;
 /// Most bytes read of a small file inside a container.
 const SMALL_BYTES_MAX: u64 = 64 << 10;
 /// Most bytes read of a table of sockets: 200,000 connections.
@@ -100,12 +101,7 @@ impl Node {
 
     #[must_use]
     pub fn birth(&self, tgid: u32) -> Option<Birth> {
-        let stat = Stat::from_read(fs::File::open(self.path(tgid, "stat")).ok()?).ok()?;
-        Some(Birth {
-            parent: u32::try_from(stat.ppid).ok()?,
-            began: stat.starttime,
-            zombie: matches!(stat.state, 'Z' | 'X'),
-        })
+        birth(&read_bounded(&self.path(tgid, "stat"), STAT_BYTES_MAX)?)
     }
 
     /// The moment of [`Birth::began`].
@@ -133,10 +129,8 @@ impl Node {
         let Ok(tasks) = fs::read_dir(self.path(tgid, "task")) else { return false };
         let tids = tasks.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         tids.filter(|&tid| tid != tgid).any(|tid| {
-            let stat = fs::File::open(self.path(tgid, &format!("task/{tid}/stat")));
-            stat.ok()
-                .and_then(|file| Stat::from_read(file).ok())
-                .is_some_and(|s| !matches!(s.state, 'Z' | 'X'))
+            let stat = read_bounded(&self.path(tgid, &format!("task/{tid}/stat")), STAT_BYTES_MAX);
+            stat.and_then(|stat| birth(&stat)).is_some_and(|thread| !thread.zombie)
         })
     }
 
@@ -195,20 +189,15 @@ impl Node {
     /// A small file that `tgid` knows by `path`.
     ///
     /// A link inside a container (`/var/run` to `/run`) is followed there: by the usual means it would lead
-    /// to the agent's own files. What is no plain file is not opened for long: a pipe would hold the agent.
+    /// to the agent's own files. What is no plain file is not opened: a pipe would hold the agent.
     #[must_use]
     pub fn file_of(&self, tgid: u32, path: &str) -> Option<String> {
-        let (folder, within) = match path.starts_with('/') {
-            true => ("root", ResolveFlags::IN_ROOT),
-            false => ("cwd", ResolveFlags::BENEATH),
+        let (folder, bounds) = match path.starts_with('/') {
+            true => ("root", Bounds::Root),
+            false => ("cwd", Bounds::Below),
         };
         let folder = fs::File::open(self.path(tgid, folder)).ok()?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let within = within | ResolveFlags::NO_MAGICLINKS;
-        let file = fs::File::from(openat2(folder, path, flags, Mode::empty(), within).ok()?);
-        if !file.metadata().ok()?.is_file() {
-            return None;
-        }
+        let file = within::open(folder, Path::new(path), bounds)?;
         let mut text = String::new();
         file.take(SMALL_BYTES_MAX).read_to_string(&mut text).ok()?;
         Some(text)
@@ -225,6 +214,18 @@ fn read_bounded(path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+/// From the numbers of a process or thread. By hand: the library's reader panics where its parentheses are not in
+/// order, and reads fifty numbers to give three.
+fn birth(stat: &[u8]) -> Option<Birth> {
+    // A name may hold anything, parentheses too: what follows the last one is of the kernel.
+    let name_end = memchr::memrchr(b')', stat)?;
+    let mut words = std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace();
+    let state = words.next()?;
+    let parent = words.next()?.parse().ok()?;
+    let began = words.nth(17)?.parse().ok()?;
+    Some(Birth { parent, began, zombie: matches!(state, "Z" | "X") })
 }
 
 fn first_line(bytes: &[u8]) -> Option<String> {
@@ -260,6 +261,8 @@ fn socket_inode(link: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::Mode;
+
     use super::super::fake_proc::{Fake, FakeProc};
     use super::*;
 
@@ -271,6 +274,16 @@ mod tests {
         assert_eq!(node.birth(7), Some(Birth { parent: 3, began: 12_345, zombie: false }));
         assert_eq!(node.birth(8), None);
         assert_eq!(node.tgids().unwrap(), [1, 7]);
+    }
+
+    #[test]
+    fn a_broken_stat_is_none() {
+        for stat in ["", "7", "7 (a", "7 )a( S 1", "7 (a) S", "7 (a) S x 1 1", ") ( Z 1 1 1 0 -1 4194"] {
+            assert_eq!(birth(stat.as_bytes()), None, "{stat}");
+        }
+        assert_eq!(birth(b"7 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18"), None);
+        let whole = birth(b"7 (\xff) X 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19");
+        assert_eq!(whole, Some(Birth { parent: 1, began: 19, zombie: true }));
     }
 
     #[test]

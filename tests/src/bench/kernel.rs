@@ -142,7 +142,7 @@ fn row(scene: &Scene, situation: &Situation, empty_ns: f64) -> Result<KernelRow>
 
 /// What the verifier had to walk for each of the agent's programs, and the average over the whole bench.
 pub(super) fn programs(empty_ns: f64) -> Vec<ProgramRow> {
-    let ours = inferscope::probe::attach::PLANS.map(|plan| plan.program);
+    let ours: Vec<&str> = inferscope::probe::plan::programs().iter().map(|program| program.name).collect();
     let loaded = statistics::loaded().into_iter().filter(|one| ours.contains(&one.program.as_str()));
     let rows = loaded.map(|one| ProgramRow {
         mean_net_ns: Window { runs: one.runs, time: one.run_time }.ns() - empty_ns,

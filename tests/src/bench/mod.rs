@@ -21,12 +21,13 @@ pub use server::serve;
 
 use scene::Scene;
 
-/// Measures everything, with the programs in this folder; what goes on is said on standard error.
+/// Measures everything, or the kernel programs alone, with the programs in this folder; what goes on is said on
+/// standard error.
 ///
 /// # Errors
 ///
 /// Where this user is not root, another agent runs, or a part cannot be started.
-pub fn measure(programs: &Path) -> Result<Report> {
+pub fn measure(programs: &Path, kernel_only: bool) -> Result<Report> {
     if !rustix::process::geteuid().is_root() {
         bail!("kernel programs need root");
     }
@@ -38,12 +39,18 @@ pub fn measure(programs: &Path) -> Result<Report> {
     report.empty_ns = empty_ns;
     let scene = Scene::start(&agent, folder.path())?;
     report.figures.extend(load::start_figures(&scene)?);
-    say("an idle agent");
-    report.figures.extend(load::idle_figures(&scene)?);
+    if !kernel_only {
+        say("an idle agent");
+        report.figures.extend(load::idle_figures(&scene)?);
+    }
     say("kernel programs");
     report.kernel = kernel::rows(&scene, empty_ns)?;
     report.programs = kernel::programs(empty_ns);
     report.figures.push(kernel::exec_figure(empty_ns)?);
+    if kernel_only {
+        scene.stop()?;
+        return Ok(report);
+    }
     say("an agent under load");
     report.figures.extend(load::loaded_figures(&scene, &demo_server)?);
     say("accuracy");

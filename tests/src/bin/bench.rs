@@ -24,6 +24,9 @@ enum Command {
         /// Write the figures as JSON to this file.
         #[arg(long)]
         json: Option<PathBuf>,
+        /// The kernel programs alone: a minute instead of three.
+        #[arg(long)]
+        kernel_only: bool,
     },
     /// Be the server that is watched.
     Serve,
@@ -32,8 +35,8 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Serve => bench::serve(),
-        Command::Run { programs, json } => {
-            let report = bench::measure(&programs)?;
+        Command::Run { programs, json, kernel_only } => {
+            let report = bench::measure(&programs, kernel_only)?;
             print!("{report}");
             let Some(path) = json else { return Ok(()) };
             let text = serde_json::to_vec_pretty(&report).context("write figures as JSON")?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use inferscope_tests::oracle::{Bounds, Source, Truth, compare, fetch_records};
+use inferscope_tests::machine;
+use inferscope_tests::oracle::{Source, Truth, compare, fetch_records};
 
 /// Prints the table of errors; exits with 1 where a bound does not hold.
 #[derive(Debug, Parser)]
@@ -40,7 +41,7 @@ fn main() -> Result<ExitCode> {
     if arguments.client_times {
         source = Source::Client;
     }
-    let mut bounds = Bounds::of(source);
+    let mut bounds = machine::bounds(source);
     if let Some(ms) = arguments.absolute_ms {
         bounds.absolute = Duration::try_from_secs_f64(ms / 1e3).context("read --absolute-ms")?;
     }

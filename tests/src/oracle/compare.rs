@@ -100,6 +100,20 @@ pub struct Comparison {
     pub mismatches_total: usize,
 }
 
+impl Comparison {
+    /// Everything but the times agrees.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.expected > 0
+            && self.missing.is_empty()
+            && self.doubled.is_empty()
+            && self.unexpected.is_empty()
+            && self.incomplete.is_empty()
+            && self.mismatches_total == 0
+            && self.counts.iter().all(|row| row.expected == row.measured)
+    }
+}
+
 /// Compares the inference requests of `truth` with the agent's records of the same run.
 #[must_use]
 pub fn compare(truth: &[Exchange], records: &[AgentRecord], bounds: Bounds) -> Comparison {
@@ -122,19 +136,6 @@ pub fn compare_labelled(
     matcher.pair(&truth, records);
     matcher.count(&truth, records);
     matcher.finish()
-}
-
-impl Comparison {
-    /// Everything but the times is as it passed.
-    #[must_use]
-    pub fn is_exact(&self) -> bool {
-        self.missing.is_empty()
-            && self.doubled.is_empty()
-            && self.unexpected.is_empty()
-            && self.incomplete.is_empty()
-            && self.mismatches_total == 0
-            && self.counts.iter().all(|row| row.expected == row.measured)
-    }
 }
 
 struct Matcher<'a> {
@@ -306,9 +307,7 @@ impl<'a> Matcher<'a> {
     fn finish(mut self) -> Comparison {
         let errors = std::mem::take(&mut self.errors);
         self.result.quantities = errors.into_iter().map(|(name, errors)| quantity(name, errors)).collect();
-        let result = &mut self.result;
-        result.passed =
-            result.expected > 0 && result.is_exact() && result.quantities.iter().all(|row| row.passed);
+        self.result.passed = self.result.is_exact() && self.result.quantities.iter().all(|row| row.passed);
         self.result
     }
 }

@@ -51,10 +51,16 @@ impl Truth {
         self.by_source.entry(source).or_default().extend(exchanges);
     }
 
-    /// Makes what the client saw more exact by what the server logged: a client that waits for a processor
-    /// stamps late what it reads.
+    /// Makes what others saw more exact by what the server logged: the packets do not tell when it read, and a
+    /// client that waits for a processor stamps late what it reads.
     pub fn add_served(&mut self, served: &[Served]) {
         let by_id: HashMap<_, _> = served.iter().map(|one| (&one.request_id, one)).collect();
+        if let Some(passed) = self.by_source.get_mut(&Source::Wire) {
+            for exchange in passed {
+                exchange.first_read_ns = by_id.get(&exchange.request_id).map(|served| served.first_read_ns);
+            }
+            return;
+        }
         let refined = self.of(Source::Client).iter().map(|exchange| match by_id.get(&exchange.request_id) {
             Some(served) => refine(exchange.clone(), served),
             // Sent behind a request after which the server closed, as it says in that one's answer: the client

@@ -11,7 +11,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::Command;
 use std::time::Duration;
 
-use inferscope::probe::attach::{OPEN_SOCKETS, PLANS};
+use inferscope::probe::plan;
 use inferscope::probe::statistics::loaded;
 use inferscope_tests::client::{self, Options, Report};
 use inferscope_tests::fake_server::SCENARIOS;
@@ -117,7 +117,7 @@ impl Kept {
 /// Numbers of all programs of the node that are called like the agent's.
 fn programs_like_ours() -> BTreeMap<u32, String> {
     let cut = |name: &'static str| name.get(..PROGRAM_NAME_MAX).unwrap_or(name);
-    let names: BTreeSet<&str> = PLANS.iter().chain([&OPEN_SOCKETS]).map(|plan| cut(plan.program)).collect();
+    let names: BTreeSet<&str> = plan::programs().iter().map(|program| cut(program.name)).collect();
     let ours = loaded().into_iter().filter(|program| names.contains(program.program.as_str()));
     ours.map(|program| (program.id, program.program)).collect()
 }
@@ -135,7 +135,8 @@ fn a_killed_agent_disturbs_no_server_and_the_next_one_picks_its_connections_up()
     let agent = stage.start_agent(&stage.rule()).unwrap();
     let mut programs = programs_like_ours();
     programs.retain(|id, _| !before.contains_key(id));
-    assert_eq!(programs.len(), PLANS.len() + 1, "{programs:?}");
+    let families = page::read(&metrics_text(&agent).unwrap(), Format::Text).unwrap();
+    assert_eq!(programs.len(), families["inferscope_hook_info"].samples.len(), "{programs:?}");
 
     let runtime = Runtime::new().unwrap();
     let load = spawn_load(&runtime, ordinary_load(&server, REQUESTS, 40.0));
@@ -233,7 +234,7 @@ fn wait_for_log(agent: &AgentProcess, part: &str) {
     assert!(said.is_some(), "{part} is not in {}", agent.read_log().unwrap());
 }
 
-/// Waits until the agent has begun to follow so many servers since it runs: it looks 50 times a second, and
+/// Waits until the agent has begun to follow so many servers since it runs: it looks 20 times a second, and
 /// the demonstration server answers sooner.
 fn wait_until_followed(agent: &AgentProcess, servers: usize) {
     let count = || agent.read_log().unwrap().matches(": following ").count();

@@ -11,8 +11,31 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// Suites whose packages are looked at together.
+pub struct Archive {
+    /// Where the state lies.
+    folder: &'static str,
+    suites: &'static [&'static str],
+}
+
 /// Debian 12, what was built for 13 since, and the two suites that newer versions come from.
-const SUITES: [&str; 4] = ["bookworm", "trixie-backports", "forky", "sid"];
+pub const TOOLS: Archive =
+    Archive { folder: "apt", suites: &["bookworm", "trixie-backports", "forky", "sid"] };
+/// Every suite that has kernels, from 5.10 to the newest.
+pub const KERNELS: Archive = Archive {
+    folder: "apt-kernels",
+    suites: &[
+        "bullseye",
+        "bullseye-security",
+        "bookworm",
+        "bookworm-security",
+        "bookworm-backports",
+        "trixie",
+        "trixie-security",
+        "trixie-backports",
+        "sid",
+    ],
+};
 /// Debian's own keys, also on machines whose sources name no key.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const UPDATE_LIMIT: Duration = Duration::from_secs(180);
@@ -20,21 +43,22 @@ const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 /// Lists older than this name packages that the mirror may no longer have.
 const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) struct PrivateApt {
+pub struct PrivateApt {
     folder: PathBuf,
+    suites: &'static [&'static str],
 }
 
 impl PrivateApt {
     /// # Errors
     /// When this is no Debian machine or its mirror cannot be reached.
-    pub(super) fn new(place: &Place) -> Result<Self> {
+    pub fn new(place: &Place, archive: &Archive) -> Result<Self> {
         if !shell::exists("apt-get") || !shell::exists("dpkg-deb") {
             bail!("this machine has no apt");
         }
         if !Path::new(KEYRING).is_file() {
             bail!("this machine does not have the Debian archive's keys (package debian-archive-keyring)");
         }
-        let apt = Self { folder: place.work("apt")? };
+        let apt = Self { folder: place.work(archive.folder)?, suites: archive.suites };
         apt.update().context("read the package lists of the machine's Debian mirror")?;
         Ok(apt)
     }
@@ -43,18 +67,43 @@ impl PrivateApt {
     ///
     /// # Errors
     /// When no suite has one.
-    pub(super) fn newest_version(&self, package: &str, prefix: &str) -> Result<String> {
+    pub fn newest_version(&self, package: &str, prefix: &str) -> Result<String> {
         let table = shell::captured(self.command("apt-cache").args(["madison", package]))?;
         pick_version(&table, prefix).with_context(|| {
-            format!("find a version {prefix}* of {package} in the suites {} of the mirror", SUITES.join(", "))
+            format!(
+                "find a version {prefix}* of {package} in the suites {} of the mirror",
+                self.suites.join(", ")
+            )
         })
     }
 
-    /// Fetches one package and unpacks it without installing: no service starts.
+    /// Names of all packages that a regular expression of apt's matches.
+    ///
+    /// # Errors
+    /// When apt cannot be asked.
+    pub fn names(&self, expression: &str) -> Result<Vec<String>> {
+        let lines = shell::captured(self.command("apt-cache").args(["search", "--names-only", expression]))?;
+        let names = lines.lines().filter_map(|line| line.split_whitespace().next());
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// Fetches one version of a package and unpacks it without installing: no service starts.
     ///
     /// # Errors
     /// When it cannot be fetched or unpacked.
-    pub(super) fn unpack(&self, package: &str, version: &str) -> Result<PathBuf> {
+    pub fn unpack(&self, package: &str, version: &str) -> Result<PathBuf> {
+        self.unpack_named(package, &format!("{package}={version}"))
+    }
+
+    /// The same of the newest version.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or unpacked.
+    pub fn unpack_newest(&self, package: &str) -> Result<PathBuf> {
+        self.unpack_named(package, package)
+    }
+
+    fn unpack_named(&self, package: &str, wanted: &str) -> Result<PathBuf> {
         let folder = self.folder.join("unpacked").join(package);
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
@@ -62,10 +111,10 @@ impl PrivateApt {
         let root = folder.join("root");
         fs::create_dir_all(&root).with_context(|| format!("make folder {}", root.display()))?;
         let mut download = self.command("apt-get");
-        download.args(["download", &format!("{package}={version}")]).current_dir(&folder);
+        download.args(["download", wanted]).current_dir(&folder);
         let log = self.folder.join(format!("{package}.log"));
         shell::logged(&mut download, &log, DOWNLOAD_LIMIT)
-            .with_context(|| format!("download package {package} {version}"))?;
+            .with_context(|| format!("download package {wanted}"))?;
         let files = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
         let is_package = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
         let file = files.flatten().map(|entry| entry.path()).find(is_package);
@@ -86,8 +135,13 @@ impl PrivateApt {
             fs::create_dir_all(self.folder.join(folder)).context("make folders for apt")?;
         }
         let mirror = machine_mirror()?;
-        let line = |suite: &&str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-        fs::write(self.sources(), SUITES.iter().map(line).collect::<String>())
+        // A machine without security updates goes without here too.
+        let security = site("Debian-Security")?;
+        let line = |suite: &&str| {
+            let site = if suite.ends_with("-security") { security.as_ref()? } else { &mirror };
+            Some(format!("deb [signed-by={KEYRING}] {site} {suite} main\n"))
+        };
+        fs::write(self.sources(), self.suites.iter().filter_map(line).collect::<String>())
             .context("write apt sources")?;
         let log = self.folder.join("update.log");
         // A mirror without one of the suites makes apt fail and still leaves it the lists of the others; whether
@@ -124,16 +178,18 @@ impl PrivateApt {
 
 /// The mirror the machine uses for Debian itself; where its lists are empty, they are read once.
 fn machine_mirror() -> Result<String> {
-    let ask = || {
-        let mut command = Command::new("apt-get");
-        command.args(["indextargets", "--format", "$(SITE)", "Label: Debian", "Identifier: Packages"]);
-        shell::captured(&mut command).map(|text| text.lines().next().map(str::to_owned))
-    };
-    if let Some(mirror) = ask()? {
+    if let Some(mirror) = site("Debian")? {
         return Ok(mirror);
     }
     update_machine_lists()?;
-    ask()?.context("find a Debian mirror among apt's sources")
+    site("Debian")?.context("find a Debian mirror among apt's sources")
+}
+
+/// Where the machine's apt has packages of this origin from.
+fn site(label: &str) -> Result<Option<String>> {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(SITE)", &format!("Label: {label}"), "Identifier: Packages"]);
+    shell::captured(&mut command).map(|text| text.lines().next().map(str::to_owned))
 }
 
 /// # Errors

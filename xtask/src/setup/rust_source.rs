@@ -3,7 +3,7 @@
 //! From rustup; where its release server cannot be reached, the same sources from Debian's package of this very
 //! version. They go to the one place where cargo's `-Z build-std` looks.
 
-use super::apt::PrivateApt;
+use super::apt::{self, PrivateApt};
 use super::{Fetched, Machine, Step};
 use crate::shell;
 use anyhow::{Context as _, Result, bail};
@@ -40,7 +40,7 @@ impl RustSource {
     }
 
     fn fetch_from_debian(&self, machine: &Machine) -> Result<String> {
-        let apt = PrivateApt::new(&machine.place)?;
+        let apt = PrivateApt::new(&machine.place, &apt::TOOLS)?;
         let version = apt.newest_version("rust-src", &format!("{}+", machine.rustc))?;
         let unpacked = apt.unpack("rust-src", &version)?;
         let sources = unpacked.join(format!("usr/src/rustc-{}", machine.rustc));

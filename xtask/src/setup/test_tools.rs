@@ -1,9 +1,11 @@
-//! Programs that only tests need: tcpdump, and two generations of Prometheus with its promtool.
+//! Programs that only tests need: tcpdump, two generations of Prometheus with its promtool, and for other kernels an
+//! emulated machine (qemu) with a system in it (busybox).
 //!
-//! Prometheus is unpacked into the build folder and never installed: Debian's package would start a service.
+//! Prometheus and busybox are unpacked into the build folder and never installed: Debian's Prometheus would start a
+//! service, its static busybox would displace the ordinary one.
 //! Where a program cannot be had, the tests that need it are skipped and say so.
 
-use super::apt::{PrivateApt, update_machine_lists};
+use super::apt::{self, PrivateApt, update_machine_lists};
 use super::{Fetched, Machine, Step};
 use crate::shell;
 use anyhow::{Context as _, Result};
@@ -33,7 +35,7 @@ impl Prometheus {
     }
 
     fn unpack(&self, machine: &Machine) -> Result<String> {
-        let apt = PrivateApt::new(&machine.place)?;
+        let apt = PrivateApt::new(&machine.place, &apt::TOOLS)?;
         let version = apt.newest_version("prometheus", self.generation.version_prefix)?;
         fs::create_dir_all(&self.folder).with_context(|| format!("make folder {}", self.folder.display()))?;
         let server = apt.unpack("prometheus", &version)?;
@@ -76,44 +78,95 @@ impl Step for Prometheus {
     }
 }
 
-pub(super) struct Tcpdump;
+/// A program from a package of the system.
+pub(super) struct SystemProgram {
+    program: &'static str,
+    /// Its packages, by the program that installs them.
+    apt: &'static str,
+    dnf: &'static str,
+}
 
-impl Step for Tcpdump {
+pub(super) const TCPDUMP: SystemProgram =
+    SystemProgram { program: "tcpdump", apt: "tcpdump", dnf: "tcpdump" };
+pub(super) const QEMU: SystemProgram =
+    SystemProgram { program: "qemu-system-x86_64", apt: "qemu-system-x86", dnf: "qemu-system-x86-core" };
+
+impl SystemProgram {
+    fn install_by_apt(&self) -> Result<()> {
+        let arguments = ["install", "-y", "-q", "--no-install-recommends", self.apt];
+        // Fresh machines and containers often have no package lists at all.
+        if self.install_by("apt-get", &arguments).is_ok() {
+            return Ok(());
+        }
+        update_machine_lists()?;
+        self.install_by("apt-get", &arguments)
+    }
+
+    fn install_by(&self, installer: &str, arguments: &[&str]) -> Result<()> {
+        let mut command = shell::as_root(installer, &format!("installing {}", self.program))?;
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        shell::captured(&mut command).map(drop)
+    }
+}
+
+impl Step for SystemProgram {
     fn name(&self) -> String {
-        "tcpdump".into()
+        self.program.into()
     }
 
     fn missing(&self) -> Option<String> {
-        (!shell::exists("tcpdump")).then(|| "not installed".into())
+        (!shell::exists(self.program)).then(|| "not installed".into())
     }
 
     fn fetch(&self, _machine: &Machine) -> Result<Fetched> {
         let installed = if shell::exists("apt-get") {
-            install_by_apt()
+            self.install_by_apt()
         } else if shell::exists("dnf") {
-            install_by("dnf", &["install", "-y", "-q", "tcpdump"])
+            self.install_by("dnf", &["install", "-y", "-q", self.dnf])
         } else {
-            return Ok(Fetched::Unavailable("neither apt nor dnf is there; install tcpdump by hand".into()));
+            let by_hand = format!("neither apt nor dnf is there; install {} by hand", self.program);
+            return Ok(Fetched::Unavailable(by_hand));
         };
         Ok(match installed {
             Ok(()) => Fetched::From("installed as a system package".into()),
-            Err(error) => Fetched::Unavailable(format!("{error:#}; install tcpdump by hand")),
+            Err(error) => Fetched::Unavailable(format!("{error:#}; install {} by hand", self.program)),
         })
     }
 }
 
-fn install_by_apt() -> Result<()> {
-    let arguments = ["install", "-y", "-q", "--no-install-recommends", "tcpdump"];
-    // Fresh machines and containers often have no package lists at all.
-    if install_by("apt-get", &arguments).is_ok() {
-        return Ok(());
-    }
-    update_machine_lists()?;
-    install_by("apt-get", &arguments)
+pub(super) struct Busybox {
+    program: PathBuf,
 }
 
-fn install_by(program: &str, arguments: &[&str]) -> Result<()> {
-    let mut command = shell::as_root(program, "installing tcpdump")?;
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-    shell::captured(&mut command).map(drop)
+impl Busybox {
+    pub(super) fn new(machine: &Machine) -> Self {
+        Self { program: machine.place.busybox() }
+    }
+
+    fn unpack(&self, machine: &Machine) -> Result<()> {
+        let unpacked = PrivateApt::new(&machine.place, &apt::TOOLS)?.unpack_newest("busybox-static")?;
+        // Since Debian 13 what was /bin is in /usr/bin.
+        let places = ["usr/bin/busybox", "bin/busybox"].map(|place| unpacked.join(place));
+        let found = places.iter().find(|place| place.is_file()).context("find busybox in its package")?;
+        fs::create_dir_all(machine.place.tools()).context("make a folder for test tools")?;
+        fs::rename(found, &self.program).with_context(|| format!("move {}", found.display()))?;
+        fs::remove_dir_all(&unpacked).context("remove the unpacked package busybox-static")
+    }
+}
+
+impl Step for Busybox {
+    fn name(&self) -> String {
+        "busybox".into()
+    }
+
+    fn missing(&self) -> Option<String> {
+        (!self.program.is_file()).then(|| "none for emulated machines in the build folder".into())
+    }
+
+    fn fetch(&self, machine: &Machine) -> Result<Fetched> {
+        Ok(match self.unpack(machine) {
+            Ok(()) => Fetched::From(format!("unpacked Debian's into {}", self.program.display())),
+            Err(error) => Fetched::Unavailable(format!("{error:#}")),
+        })
+    }
 }

@@ -1,31 +1,25 @@
-//! Which hooks the kernel has, by its type information.
+//! Which hooks this node gets, and what each missing one costs.
 //!
-//! In: a node. Out: findings. What is there may still be refused at load: only a start can tell, and
-//! `inferscope_hook_info` does. No hook has a substitute in this version. The iterator over open files is not
-//! looked for: it came with 5.11, so every kernel that has the tracepoints of sockets has it.
+//! In: a node, and what a start was found to get, where it was tried. Out: findings. Untried, the kernel's type
+//! information tells which hooks there are; that the kernel takes the programs, only a try can tell.
 
 use super::{Cause, Finding, Loss, Node, State};
-use crate::probe::btf::KernelTypes;
+use crate::probe::attach::{Outcome, predict};
+use crate::probe::features::{self, Features};
+use crate::probe::plan::{CALLS, Duty, Family};
 
-const SOCKET_BYTES: &[&str] = &["sock_recv_length", "sock_send_length"];
-const ARRIVAL: &[&str] = &["sk_data_ready"];
-const SEND_TIME: &[&str] = &["tcp_sendmsg_locked"];
-const CONNECTION_END: &[&str] = &["inet_sock_set_state", "tcp_destroy_sock"];
-const PROCESS_EVENTS: &[&str] = &["sched_process_exec", "sched_process_fork", "sched_process_exit"];
-
-/// The type information, and what it says about each group of hooks.
-pub(super) fn all(node: &Node) -> Vec<Finding> {
-    match node.kernel_types() {
-        Ok(types) => vec![
-            Finding::ok("BTF", "/sys/kernel/btf/vmlinux"),
-            socket_bytes(&types),
-            arrival(&types),
-            send_time(&types),
-            connection_end(&types),
-            process_events(&types),
-        ],
-        Err(error) => vec![no_btf(&error)],
-    }
+/// The type information, and what becomes of each duty.
+pub(super) fn all(node: &Node, tried: Option<&[Outcome]>) -> Vec<Finding> {
+    let types = match node.kernel_types() {
+        Ok(types) => types,
+        Err(error) => return vec![no_btf(&error)],
+    };
+    let lockdown = features::lockdown(&node.sys.join("kernel/security/lockdown"));
+    let predicted = predict(&types, &Features::of(&types, lockdown.as_deref()), &Family::ALL);
+    let outcomes = tried.unwrap_or(&predicted);
+    let mut findings = vec![Finding::ok("BTF", "/sys/kernel/btf/vmlinux")];
+    findings.extend(outcomes.iter().map(finding));
+    findings
 }
 
 fn no_btf(error: &anyhow::Error) -> Finding {
@@ -38,80 +32,71 @@ fn no_btf(error: &anyhow::Error) -> Finding {
     Finding::lost("BTF", State::Missing, format!("{error:#}"), loss)
 }
 
-fn socket_bytes(types: &KernelTypes) -> Finding {
-    let loss = Loss {
-        costs: "no request can be measured, and `inferscope run` refuses to start",
-        remedy: "use a kernel with both tracepoints: Linux 6.3 or later (Debian 13, Ubuntu 24.04, RHEL 10)",
-        cause: Some(Cause::NoSocketHook),
+fn finding(outcome: &Outcome) -> Finding {
+    let duty = outcome.duty;
+    let Some(way) = outcome.way else {
+        let (cause, remedy) = without(duty);
+        let loss = Loss { costs: duty.without, remedy, cause };
+        let reasons = outcome.reasons();
+        let found = if reasons.is_empty() { "none beside the system calls".to_owned() } else { reasons };
+        return Finding::lost(duty.name, State::Missing, found, loss);
     };
-    let finding = tracepoints("socket bytes", types, SOCKET_BYTES, loss);
-    // One without the other measures no request either.
-    let state = if finding.state == State::Ok { State::Ok } else { State::Missing };
-    Finding { state, ..finding }
+    let hooks: Vec<String> = way.programs.iter().map(ToString::to_string).collect();
+    let hooks = hooks.join(", ");
+    let Some(costs) = way.costs else { return Finding::ok(duty.name, hooks) };
+    let costly = std::ptr::eq(duty, &raw const CALLS) && way.family == Family::SystemCall;
+    let loss = Loss {
+        costs,
+        remedy: "a newer kernel, or one whose functions may be traced, has a better hook",
+        cause: costly.then_some(Cause::CostlySocketHook),
+    };
+    let found = if outcome.refused.is_empty() { hooks } else { format!("{hooks} ({})", outcome.reasons()) };
+    Finding::lost(duty.name, State::Degraded, found, loss)
 }
 
-fn arrival(types: &KernelTypes) -> Finding {
-    let loss = Loss {
-        costs: "a request is taken to begin when the server reads it, not when it came: without the read \
-                delay, durations are shorter than the client's by the time the server was busy",
-        remedy: "use a kernel with this tracepoint: Linux 6.3 or later",
-        cause: Some(Cause::NoArrival),
-    };
-    tracepoints("arrival of data", types, ARRIVAL, loss)
-}
-
-fn send_time(types: &KernelTypes) -> Finding {
-    let loss = Loss {
-        costs: "a write is timed when the call returns: on a busy processor up to milliseconds after the \
-                client got its bytes",
-        remedy: "nothing where processors are not full; else a kernel with this tracepoint: Linux 6.16 or later",
-        cause: Some(Cause::NoSendTime),
-    };
-    tracepoints("time of writes", types, SEND_TIME, loss)
-}
-
-fn connection_end(types: &KernelTypes) -> Finding {
-    let loss = Loss {
-        costs: "an abort is seen when the server next reads or writes, not when the client leaves",
-        remedy: "use a kernel with these tracepoints",
-        cause: Some(Cause::NoConnectionEnd),
-    };
-    tracepoints("connection end", types, CONNECTION_END, loss)
-}
-
-fn process_events(types: &KernelTypes) -> Finding {
-    let loss = Loss {
-        costs: "servers and their children are found by looking at /proc from time to time: their first \
-                requests may be missed",
-        remedy: "use a kernel with these tracepoints",
-        cause: Some(Cause::NoProcessEvents),
-    };
-    tracepoints("process events", types, PROCESS_EVENTS, loss)
-}
-
-fn tracepoints(name: &'static str, types: &KernelTypes, wanted: &[&str], loss: Loss) -> Finding {
-    let lacking: Vec<&str> = wanted.iter().copied().filter(|wanted| !types.has_tracepoint(wanted)).collect();
-    if lacking.is_empty() {
-        return Finding::ok(name, format!("tracepoints {}", wanted.join(", ")));
+/// Part in the exit status, and what to do.
+fn without(duty: &Duty) -> (Option<Cause>, &'static str) {
+    match duty.name {
+        "socket bytes" => (
+            Some(Cause::NoSocketHook),
+            "use a kernel that has the tracepoints of sockets (Linux 6.3 or later: Debian 13, Ubuntu 24.04, RHEL 10) or \
+             whose functions may be traced (5.10 or later, not hardened against it)",
+        ),
+        "time of writes" => (
+            Some(Cause::NoSendTime),
+            "nothing where processors are not full; else a kernel with this tracepoint: Linux 6.16 or later",
+        ),
+        "arrival of data" => {
+            (Some(Cause::NoArrival), "use a kernel with this tracepoint: Linux 6.3 or later")
+        }
+        "process events" | "process ends" => {
+            (Some(Cause::NoProcessEvents), "use a kernel with these tracepoints")
+        }
+        "lost ends" => (None, "nothing: only a flood beyond the agent's capacity loses events"),
+        _ => (Some(Cause::NoConnectionEnd), "use a kernel with one of these hooks"),
     }
-    let state = if lacking.len() == wanted.len() { State::Missing } else { State::Degraded };
-    Finding::lost(name, state, format!("no {}", lacking.join(", no ")), loss)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::attach::PLANS;
+    use crate::probe::plan::DUTIES;
 
     #[test]
-    fn what_is_looked_for_is_what_the_programs_attach_to() {
-        let mut wanted = [SOCKET_BYTES, ARRIVAL, SEND_TIME, CONNECTION_END, PROCESS_EVENTS].concat();
-        let mut attached = PLANS.map(|plan| plan.hook).to_vec();
-        wanted.sort_unstable();
-        attached.sort_unstable();
-        attached.dedup();
-        assert_eq!(wanted, attached);
-        let required = PLANS.iter().filter(|plan| plan.required).map(|plan| plan.hook);
-        assert_eq!(required.collect::<Vec<_>>(), SOCKET_BYTES);
+    fn every_duty_has_a_cause_and_a_remedy_of_its_own_kind() {
+        let causes: Vec<Option<Cause>> =
+            std::iter::once(&CALLS).chain(&DUTIES).map(|duty| without(duty).0).collect();
+        let expected = [
+            Some(Cause::NoSocketHook),
+            Some(Cause::NoSendTime),
+            Some(Cause::NoArrival),
+            Some(Cause::NoConnectionEnd),
+            Some(Cause::NoConnectionEnd),
+            Some(Cause::NoConnectionEnd),
+            None,
+            Some(Cause::NoProcessEvents),
+            Some(Cause::NoProcessEvents),
+        ];
+        assert_eq!(causes, expected);
     }
 }

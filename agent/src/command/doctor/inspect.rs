@@ -4,6 +4,8 @@
 
 use super::{Cause, Finding, Loss, Node, State, hooks};
 use crate::lifecycle::lock;
+use crate::probe::attach::Outcome;
+use crate::probe::features;
 
 /// Oldest kernel whose programs of this kind load.
 const KERNEL_OLDEST: (u32, u32) = (5, 10);
@@ -23,10 +25,10 @@ const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 /// Everything, what stops the agent first.
-pub(super) fn all(node: &Node) -> Vec<Finding> {
+pub(super) fn all(node: &Node, tried: Option<&[Outcome]>) -> Vec<Finding> {
     let mut findings = vec![kernel(node), machine(node), load_permission(node), read_permission(node)];
     findings.push(process_numbers(node));
-    findings.extend(hooks::all(node));
+    findings.extend(hooks::all(node, tried));
     findings.extend([lockdown(node), memory_lock(node), kprobes(node), cgroup(node), pressure(node)]);
     findings.extend([unprivileged(node), agent(node)]);
     findings
@@ -39,8 +41,7 @@ fn kernel(node: &Node) -> Finding {
     }
     let loss = Loss {
         costs: "the kernel programs do not load",
-        remedy: "run on Linux 6.3 or later (Debian 13, Ubuntu 24.04, RHEL 10): programs load from 5.10 on, but the \
-                 tracepoints of sockets came with 6.3",
+        remedy: "run on Linux 5.10 or later (Debian 11, Ubuntu 22.04, RHEL 9)",
         cause: Some(Cause::KernelTooOld),
     };
     Finding::lost("kernel", State::Missing, release, loss)
@@ -120,24 +121,10 @@ fn process_numbers(node: &Node) -> Finding {
     Finding::lost(NAME, State::Missing, "those of a container", loss)
 }
 
+/// What a mode forbids shows in the hooks.
 fn lockdown(node: &Node) -> Finding {
-    const NAME: &str = "lockdown";
-    // none [integrity] confidentiality
-    let text = node.sys("kernel/security/lockdown").unwrap_or_default();
-    let mode = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(mode, _)| mode);
-    match mode {
-        None => Finding::ok(NAME, "none that is shown"),
-        Some("confidentiality") => {
-            let loss = Loss {
-                costs: "the programs that copy what sockets read and write are refused, so no request can be \
-                        measured, and `inferscope run` refuses to start",
-                remedy: "boot with lockdown=integrity, which forbids nothing that the agent needs",
-                cause: Some(Cause::Confidentiality),
-            };
-            Finding::lost(NAME, State::Missing, "confidentiality", loss)
-        }
-        Some(mode) => Finding::ok(NAME, mode),
-    }
+    let mode = features::lockdown(&node.sys.join("kernel/security/lockdown"));
+    Finding::ok("lockdown", mode.unwrap_or_else(|| "none that is shown".to_owned()))
 }
 
 fn memory_lock(node: &Node) -> Finding {

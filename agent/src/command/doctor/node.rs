@@ -30,11 +30,6 @@ impl Node {
         fs::read_to_string(self.proc.join(path)).ok().map(|text| text.trim().to_owned())
     }
 
-    /// A file of `/sys`, trimmed.
-    pub(super) fn sys(&self, path: &str) -> Option<String> {
-        fs::read_to_string(self.sys.join(path)).ok().map(|text| text.trim().to_owned())
-    }
-
     /// There is such a file or folder in `/sys`.
     pub(super) fn has_sys(&self, path: &str) -> bool {
         self.sys.join(path).exists()

@@ -1,5 +1,6 @@
 //! Folders that are nodes, one for each family of kernels.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -7,27 +8,25 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
-use crate::probe::btf;
+use crate::probe::plan::{Kind, Program};
+use crate::probe::{btf, offsets, plan};
 use crate::workload::fake_proc::FakeProc;
 
 const EVERY_CAPABILITY: u64 = 0x1ff_ffff_ffff;
-const TRACEPOINTS_OF_5_10: &[&str] = &[
-    "inet_sock_set_state",
-    "tcp_destroy_sock",
-    "sched_process_exec",
-    "sched_process_fork",
-    "sched_process_exit",
-];
-const TRACEPOINTS_OF_6_3: &[&str] = &["sk_data_ready", "sock_send_length", "sock_recv_length"];
-
-const TRACEPOINTS_OF_6_16: &[&str] = &["tcp_sendmsg_locked"];
+/// Hooks of Linux 6.3, and those that came later: what of the programs' hooks Debian's 5.10 and 6.1 lack.
+const SINCE_6_3: [&str; 3] = ["sk_data_ready", "sock_send_length", "sock_recv_length"];
+const SINCE_6_16: &str = "btf_trace_tcp_sendmsg_locked";
 
 /// A node to write into a folder; `Default` is a host with a recent kernel, seen by root.
 struct Sample {
     release: &'static str,
     arch: &'static str,
-    /// `None`: no BTF.
-    tracepoints: Option<Vec<&'static str>>,
+    /// No BTF.
+    untyped: bool,
+    /// Hooks of the programs that this kernel lacks; a tracepoint by its type's name where a function is called the same.
+    lacks: Vec<&'static str>,
+    /// Has the helpers of 5.16.
+    helpers: bool,
     lockdown: Option<&'static str>,
     kprobes: bool,
     capabilities: u64,
@@ -43,7 +42,9 @@ impl Default for Sample {
         Self {
             release: "6.18.44",
             arch: "x86_64",
-            tracepoints: Some(all_tracepoints()),
+            untyped: false,
+            lacks: Vec::new(),
+            helpers: true,
             lockdown: Some("[none] integrity confidentiality"),
             kprobes: true,
             capabilities: EVERY_CAPABILITY,
@@ -56,8 +57,32 @@ impl Default for Sample {
     }
 }
 
-fn all_tracepoints() -> Vec<&'static str> {
-    [TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_3, TRACEPOINTS_OF_6_16].concat()
+/// What a kernel would say of its types, as far as the programs ask.
+fn types(sample: &Sample) -> Vec<u8> {
+    // Before the same structs as arguments, of which nothing is known.
+    let mut structures: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (_, structure, member) in offsets::BY_ADDRESS {
+        structures.entry(structure).or_default().push(member);
+    }
+    let mut types = structures.iter().fold(btf::sample::Sample::default(), |types, (structure, members)| {
+        types.structure(structure, members)
+    });
+    for program in plan::programs() {
+        let Program { kind, hook, takes, .. } = program;
+        let tracepoint = format!("btf_trace_{hook}");
+        types = match kind {
+            Kind::Tracepoint if !sample.lacks.contains(hook) && !sample.lacks.contains(&&*tracepoint) => {
+                types.tracepoint(hook, takes)
+            }
+            Kind::Entry | Kind::Return if !sample.lacks.contains(hook) => types.function(hook, takes),
+            Kind::Iterator if !sample.lacks.contains(hook) => {
+                types.function(&format!("bpf_iter_{hook}"), takes)
+            }
+            _ => types,
+        };
+    }
+    let helper = if sample.helpers { "BPF_FUNC_skc_to_unix_sock" } else { "BPF_FUNC_unspec" };
+    types.constant("bpf_func_id", helper).finish()
 }
 
 impl Sample {
@@ -75,8 +100,8 @@ impl Sample {
         if self.pressure {
             file(&proc.join("pressure/memory"), "some avg10=0.00\n");
         }
-        if let Some(tracepoints) = &self.tracepoints {
-            file(&sys.join("kernel/btf/vmlinux"), btf::sample(tracepoints));
+        if !self.untyped {
+            file(&sys.join("kernel/btf/vmlinux"), types(self));
         }
         if let Some(lockdown) = self.lockdown {
             file(&sys.join("kernel/security/lockdown"), lockdown);
@@ -114,19 +139,43 @@ fn host_with_a_recent_kernel_has_all() {
 }
 
 #[test]
-fn debian_13_times_writes_by_their_return() {
-    let tracepoints = Some([TRACEPOINTS_OF_5_10, TRACEPOINTS_OF_6_3].concat());
-    let sample = Sample { release: "6.12.43+deb13-amd64", tracepoints, ..Sample::default() };
-    check(&sample, 22, &[("time of writes", State::Missing)]);
+fn debian_13_times_writes_at_a_function() {
+    let sample = Sample { release: "6.12.43+deb13-amd64", lacks: vec![SINCE_6_16], ..Sample::default() };
+    check(&sample, 0, &[("time of writes", State::Degraded)]);
 }
 
 #[test]
-fn debian_11_and_12_lack_the_socket_tracepoints() {
-    for release in ["5.10.0-35-amd64", "6.1.0-40-amd64"] {
-        let sample = Sample { release, tracepoints: Some(TRACEPOINTS_OF_5_10.to_vec()), ..Sample::default() };
-        let lost = ["socket bytes", "arrival of data", "time of writes"].map(|name| (name, State::Missing));
-        check(&sample, 13, &lost);
+fn debian_11_and_12_trace_functions() {
+    let lacks = [&SINCE_6_3[..], &[SINCE_6_16]].concat();
+    let rows: [(&str, bool, &[&str]); 2] =
+        [("5.10.0-46-amd64", false, &["task_file"]), ("6.1.0-56-amd64", true, &[])];
+    for (release, helpers, more) in rows {
+        let sample = Sample { release, helpers, lacks: [&lacks[..], more].concat(), ..Sample::default() };
+        let found = ["socket bytes", "time of writes"].map(|name| (name, State::Degraded));
+        check(&sample, 0, &found);
+        let (_folder, node) = sample.write();
+        let bytes =
+            Report::of(&node).findings.into_iter().find(|finding| finding.name == "socket bytes").unwrap();
+        assert!(
+            bytes.found.starts_with("fexit/tcp_recvmsg, fexit/tcp_sendmsg, fexit/unix"),
+            "{}",
+            bytes.found
+        );
     }
+}
+
+#[test]
+fn without_hooks_at_sockets_system_calls_are_left() {
+    let functions = ["tcp_recvmsg", "sock_def_readable", "tcp_sendmsg_locked", "unix_release", "task_file"];
+    let sample = Sample { lacks: [&SINCE_6_3[..], &functions].concat(), ..Sample::default() };
+    let expected = [
+        ("socket bytes", State::Degraded),
+        ("time of writes", State::Missing),
+        ("arrival of data", State::Degraded),
+        ("end of Unix sockets", State::Missing),
+    ];
+    // By address there, so that no list of open sockets is needed.
+    check(&sample, 22, &expected);
 }
 
 #[test]
@@ -143,7 +192,7 @@ fn hardened_machine_with_cgroup_v1_has_all_that_counts() {
 
 #[test]
 fn kernel_without_type_information_cannot_run() {
-    check(&Sample { tracepoints: None, ..Sample::default() }, 10, &[("BTF", State::Missing)]);
+    check(&Sample { untyped: true, ..Sample::default() }, 10, &[("BTF", State::Missing)]);
 }
 
 #[test]
@@ -154,23 +203,27 @@ fn old_kernel_is_refused() {
 }
 
 #[test]
-fn one_socket_tracepoint_alone_measures_nothing() {
+fn one_direction_alone_measures_nothing() {
     for lacking in ["sock_send_length", "sock_recv_length"] {
-        let tracepoints = Some(all_tracepoints().into_iter().filter(|name| *name != lacking).collect());
-        check(&Sample { tracepoints, ..Sample::default() }, 13, &[("socket bytes", State::Missing)]);
+        let sample = Sample { lacks: vec![lacking, "tcp_sendmsg", "sys_exit"], ..Sample::default() };
+        check(&sample, 13, &[("socket bytes", State::Missing)]);
     }
 }
 
 #[test]
-fn kernel_with_few_tracepoints_names_each_loss() {
-    let tracepoints = Some(vec!["sock_send_length", "sock_recv_length", "tcp_destroy_sock"]);
-    let expected = [
-        ("arrival of data", State::Missing),
-        ("time of writes", State::Missing),
-        ("connection end", State::Degraded),
-        ("process events", State::Missing),
+fn kernel_with_few_hooks_names_each_loss() {
+    let lacks = [
+        &["sk_data_ready", "sock_def_readable", "tcp_probe", "tcp_sendmsg_locked", "inet_sock_set_state"][..],
+        &["sched_process_exec", "sched_process_exit"],
     ];
-    check(&Sample { tracepoints, ..Sample::default() }, 21, &expected);
+    let expected = [
+        ("time of writes", State::Missing),
+        ("arrival of data", State::Missing),
+        ("connection end", State::Missing),
+        ("process events", State::Missing),
+        ("process ends", State::Missing),
+    ];
+    check(&Sample { lacks: lacks.concat(), ..Sample::default() }, 21, &expected);
 }
 
 #[test]
@@ -234,9 +287,19 @@ fn locked_memory_counts_before_5_11_only() {
 }
 
 #[test]
-fn confidentiality_stops_it_and_arm64_is_a_stated_loss() {
+fn confidentiality_stops_kernels_without_the_helpers_only() {
     let lockdown = Some("none integrity [confidentiality]");
-    check(&Sample { lockdown, ..Sample::default() }, 16, &[("lockdown", State::Missing)]);
+    check(&Sample { lockdown, ..Sample::default() }, 0, &[]);
+    let old = Sample { lockdown, helpers: false, ..Sample::default() };
+    check(&old, 13, &[("socket bytes", State::Missing)]);
+    let (_folder, node) = old.write();
+    let bytes =
+        Report::of(&node).findings.into_iter().find(|finding| finding.name == "socket bytes").unwrap();
+    assert!(bytes.found.contains("lockdown `confidentiality` forbids"), "{}", bytes.found);
+}
+
+#[test]
+fn arm64_is_a_stated_loss() {
     check(&Sample { arch: "aarch64", ..Sample::default() }, 25, &[("processor", State::Degraded)]);
     check(&Sample { lockdown: None, ..Sample::default() }, 0, &[]);
 }
@@ -294,7 +357,7 @@ fn servers_are_listed_by_label_and_kind() {
 fn text_says_what_it_costs_and_what_to_do() {
     let (_folder, node) = Sample { pid_namespace: 1, ..Sample::default() }.write();
     let mut out = Vec::new();
-    assert_eq!(run(&node, false, &mut out).unwrap(), 14);
+    assert_eq!(run(&node, false, false, &mut out).unwrap(), 14);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("missing   process numbers     those of a container\n"), "{text}");
     assert!(
@@ -308,7 +371,7 @@ fn text_says_what_it_costs_and_what_to_do() {
 fn json_carries_the_same() {
     let (_folder, node) = Sample { arch: "aarch64", ..Sample::default() }.write();
     let mut out = Vec::new();
-    run(&node, true, &mut out).unwrap();
+    run(&node, true, false, &mut out).unwrap();
     let page: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(page["exit_code"], 25);
     let findings = page["findings"].as_array().unwrap();

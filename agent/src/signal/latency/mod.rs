@@ -8,7 +8,6 @@
 //!
 //! | reason | counters | duration | read delay, send wait | first token, time per token |
 //! |---|---|---|---|---|
-//! | `start_unseen` | yes | no: the arrival is unknown | no | no |
 //! | `events_lost` | yes | no: either end may be among the lost | no | no |
 //! | `border_missed` | yes | yes: both ends were seen | yes | no: an event inside the body was missed |
 //!

@@ -109,7 +109,7 @@ impl Pair {
 
     /// What is measured of it, as far as its record can be trusted: see the table of this signal.
     pub fn observe(&mut self, record: &RequestRecord) {
-        if matches!(record.incomplete, Some(Incomplete::StartUnseen | Incomplete::EventsLost)) {
+        if record.incomplete == Some(Incomplete::EventsLost) {
             return;
         }
         let exemplar = Exemplar::of(record);

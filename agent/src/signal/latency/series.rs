@@ -48,8 +48,7 @@ pub const FINISH_REASONS: [&str; 6] = ["stop", "length", "tool_calls", "content_
 /// Phases of a start, in the order of [`PairSeries::cold_start`].
 pub const START_PHASES: [&str; 3] = ["listening", "healthy", "first_response"];
 /// Why records are kept out of histograms.
-pub const INCOMPLETE: [Incomplete; 3] =
-    [Incomplete::EventsLost, Incomplete::BorderMissed, Incomplete::StartUnseen];
+pub const INCOMPLETE: [Incomplete; 2] = [Incomplete::EventsLost, Incomplete::BorderMissed];
 
 /// A counter shared with the scrape.
 #[derive(Debug, Default)]

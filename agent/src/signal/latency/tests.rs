@@ -172,7 +172,6 @@ fn an_incomplete_record_is_counted_and_kept_out_of_what_it_would_falsify() {
     check(None, [1, 1, 1, 1, 1]);
     check(Some(Incomplete::BorderMissed), [1, 1, 1, 0, 0]);
     check(Some(Incomplete::EventsLost), [0; 5]);
-    check(Some(Incomplete::StartUnseen), [0; 5]);
 }
 
 #[test]

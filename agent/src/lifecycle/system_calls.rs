@@ -1,0 +1,359 @@
+//! The system calls that a running agent needs; the kernel refuses it every other.
+//!
+//! In: whether refusals are enforced. Out: filters, installed for all threads. Three of them, because the
+//! kernel takes the strictest answer, and of equal ones that of the filter that came last:
+//!
+//! | Filter | It looks at | What it refuses |
+//! |---|---|---|
+//! | intruder | the call | ends the process: nothing in the agent or a library makes such a call by mistake |
+//! | arguments | what a needed call is asked | `EPERM`: a file opened for writing, a new process, memory to execute |
+//! | calls | the call | `ENOSYS`: a library takes it for an older kernel and does it by older means |
+//!
+//! So a libc or kernel that wants another call loses what that call was for, and the agent goes on. What
+//! refused calls there are is told by `sandbox.mode = "log"`: they are allowed then, and the kernel logs each.
+//!
+//! The list is what `strace -f -c` shows of all tests of the running agent, and a margin: what other
+//! versions of libc do for the same (glibc 2.28 to 2.41 and musl, by their sources), and what a panic does.
+
+use anyhow::{Context as _, Result};
+use libc::c_long;
+use seccompiler::SeccompCmpArgLen::{Dword, Qword};
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule};
+
+/// Needed whatever the arguments are: reading, answering, waiting, memory, threads and time.
+const PLAIN: &[c_long] = &[
+    // Files and sockets that are open.
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_pread64,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_close,
+    libc::SYS_lseek,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_shutdown,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    // What there is below a folder.
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_getcwd,
+    // Waiting.
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_ppoll,
+    libc::SYS_eventfd2,
+    libc::SYS_pipe2,
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_restart_syscall,
+    libc::SYS_sched_yield,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    // Threads, signals, and the end.
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_membarrier,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    // Who and when.
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrusage,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+];
+
+/// The older forms of some of them, which newer machines never had.
+#[cfg(target_arch = "x86_64")]
+const PLAIN_OLD: &[c_long] = &[
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_readlink,
+    libc::SYS_access,
+    libc::SYS_epoll_wait,
+    libc::SYS_poll,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const PLAIN_OLD: &[c_long] = &[];
+
+/// Other programs, other processes, other rights: an agent that is its own never asks for these.
+const INTRUDER: &[c_long] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_kexec_load,
+    libc::SYS_mount,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_chroot,
+    libc::SYS_setuid,
+    libc::SYS_setresuid,
+    libc::SYS_setreuid,
+];
+
+/// Of `bpf`: the entries of tables, what a program is, and a pass of an iterator. Nothing is loaded any more.
+const BPF_COMMANDS: [u64; 6] = [
+    1,  // BPF_MAP_LOOKUP_ELEM
+    2,  // BPF_MAP_UPDATE_ELEM
+    3,  // BPF_MAP_DELETE_ELEM
+    15, // BPF_OBJ_GET_INFO_BY_FD
+    28, // BPF_LINK_CREATE: of programs that are loaded
+    33, // BPF_ITER_CREATE
+];
+/// Run-time statistics of the programs; the kernel asks for CAP_SYS_ADMIN besides.
+const BPF_ENABLE_STATS: u64 = 32;
+/// Of `ioctl`: non-blocking, close on exec, bytes that wait, is it a terminal; and a probe that goes off.
+const CONTROLS: [u64; 5] =
+    [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS, PERF_EVENT_IOC_DISABLE];
+const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
+const FILE_CONTROLS: [i32; 5] =
+    [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC];
+/// Of `prctl`: names of threads and of memory; and, as the next filter is installed, what it begins with.
+const PROCESS_CONTROLS: [i32; 4] =
+    [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, libc::PR_SET_NO_NEW_PRIVS];
+const SOCKET_OPTIONS: [(i32, i32); 5] = [
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_LINGER),
+];
+/// Calls that open a file, and which argument says how.
+const OPEN: &[(c_long, u8)] = &[
+    (libc::SYS_openat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1),
+];
+/// A file opened with any of these is changed.
+const OPEN_TO_WRITE: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
+/// A thread, which shares all with the others, and not a process or one with namespaces of its own.
+const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
+
+/// What becomes of calls that are not needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Enforced,
+    /// Allowed, and the kernel logs each.
+    LoggedOnly,
+}
+
+/// Installs the filters in every thread of this process; nothing takes them away again.
+///
+/// # Errors
+/// The kernel has no filters (CONFIG_SECCOMP_FILTER), or one above this process refuses it more.
+pub fn filter(refusal: Refusal, statistics: bool) -> Result<()> {
+    for program in programs(refusal, statistics)? {
+        seccompiler::apply_filter_all_threads(&program).context("install the filter of system calls")?;
+    }
+    Ok(())
+}
+
+fn programs(refusal: Refusal, statistics: bool) -> Result<[BpfProgram; 3]> {
+    let or_log = |action| match refusal {
+        Refusal::Enforced => action,
+        Refusal::LoggedOnly => SeccompAction::Log,
+    };
+    let errno = |number: i32| or_log(SeccompAction::Errno(number.unsigned_abs()));
+    let plain = || PLAIN.iter().chain(PLAIN_OLD).map(|&call| (call, Vec::new()));
+    let checked = checked(statistics)?;
+    let called = plain().chain(checked.iter().map(|(call, _)| (*call, Vec::new())));
+    // The filter of arguments has to let the one after it in, which then lets none in.
+    let argued = plain().chain(checked.clone()).chain([(libc::SYS_seccomp, Vec::new())]);
+    let intruder = INTRUDER.iter().map(|&call| (call, Vec::new()));
+    Ok([
+        program(intruder, SeccompAction::Allow, or_log(SeccompAction::KillProcess))?,
+        program(argued, errno(libc::EPERM), SeccompAction::Allow)?,
+        program(called, errno(libc::ENOSYS), SeccompAction::Allow)?,
+    ])
+}
+
+type Rules = (c_long, Vec<SeccompRule>);
+
+fn program(
+    rules: impl Iterator<Item = Rules>,
+    mismatch: SeccompAction,
+    matches: SeccompAction,
+) -> Result<BpfProgram> {
+    let machine = std::env::consts::ARCH.try_into().context("filter system calls on this processor")?;
+    let filter = SeccompFilter::new(rules.collect(), mismatch, matches, machine);
+    filter.and_then(BpfProgram::try_from).context("write the filter of system calls")
+}
+
+/// Needed with some arguments only.
+fn checked(statistics: bool) -> Result<Vec<Rules>> {
+    let bits = |bits: i32| MaskedEq(bits.unsigned_abs().into());
+    let one_of = |argument, values: &[i32]| -> Result<Vec<SeccompRule>> {
+        values.iter().map(|value| rule(&[(argument, Dword, Eq, value.unsigned_abs().into())])).collect()
+    };
+    let bpf = BPF_COMMANDS.iter().copied().chain(statistics.then_some(BPF_ENABLE_STATS));
+    let options = SOCKET_OPTIONS.iter().map(|(level, option)| {
+        rule(&[(1, Dword, Eq, level.unsigned_abs().into()), (2, Dword, Eq, option.unsigned_abs().into())])
+    });
+    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
+    let mut checked = vec![
+        (libc::SYS_bpf, bpf.map(|command| rule(&[(0, Dword, Eq, command)])).collect::<Result<_>>()?),
+        (libc::SYS_mmap, vec![rule(&[(2, Dword, bits(libc::PROT_EXEC), 0)])?]),
+        (libc::SYS_mprotect, vec![rule(&[(2, Dword, bits(libc::PROT_EXEC), 0)])?]),
+        (libc::SYS_clone, vec![rule(&[(0, Dword, bits(libc::CLONE_THREAD | NEW_NAMESPACES), thread)])?]),
+        // To whom the socket is connected, and to nobody else.
+        (libc::SYS_sendto, vec![rule(&[(4, Qword, Eq, 0)])?]),
+        (libc::SYS_socketpair, one_of(0, &[libc::AF_UNIX])?),
+        (libc::SYS_setsockopt, options.collect::<Result<_>>()?),
+        (
+            libc::SYS_ioctl,
+            CONTROLS.iter().map(|&control| rule(&[(1, Dword, Eq, control)])).collect::<Result<_>>()?,
+        ),
+        (libc::SYS_fcntl, one_of(1, &FILE_CONTROLS)?),
+        (libc::SYS_prctl, one_of(0, &PROCESS_CONTROLS)?),
+        // To itself, as abort does.
+        (libc::SYS_tgkill, vec![rule(&[(0, Dword, Eq, std::process::id().into())])?]),
+        // A limit is read, not set.
+        (libc::SYS_prlimit64, vec![rule(&[(2, Qword, Eq, 0)])?]),
+    ];
+    for &(call, argument) in OPEN {
+        checked.push((call, vec![rule(&[(argument, Dword, bits(OPEN_TO_WRITE), 0)])?]));
+    }
+    Ok(checked)
+}
+
+type Condition = (u8, seccompiler::SeccompCmpArgLen, seccompiler::SeccompCmpOp, u64);
+
+/// All of these hold.
+fn rule(conditions: &[Condition]) -> Result<SeccompRule> {
+    let all = conditions.iter().map(|(argument, length, comparison, value)| {
+        SeccompCondition::new(*argument, length.clone(), comparison.clone(), *value)
+    });
+    all.collect::<Result<Vec<_>, _>>().and_then(SeccompRule::new).context("write a rule for a system call")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in a process that has filters: what it is to try.
+    const ATTEMPT: &str = "XTASK_FILTERED_ATTEMPT";
+
+    /// Tries something in a process of its own, since filters are for ever.
+    fn attempt(what: &str) -> std::process::Output {
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args([
+            "--exact",
+            "lifecycle::system_calls::tests::attempts_of_a_filtered_process",
+            "--nocapture",
+        ]);
+        test.env(ATTEMPT, what).output().unwrap()
+    }
+
+    /// What the attempts above do; nothing by itself.
+    #[test]
+    fn attempts_of_a_filtered_process() {
+        let Ok(what) = std::env::var(ATTEMPT) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = if what == "log" { Refusal::LoggedOnly } else { Refusal::Enforced };
+        filter(refusal, false).unwrap();
+        let code = |error: std::io::Error| error.raw_os_error().unwrap();
+        let create = || std::fs::File::create(folder.path().join("new")).map(drop);
+        match what.as_str() {
+            "exec" => drop(Command::new("/bin/true").exec()),
+            "uid" => drop(rustix::thread::set_thread_uid(rustix::process::getuid())),
+            "log" => create().unwrap(),
+            "argument" => {
+                std::fs::read_to_string("/proc/self/comm").unwrap();
+                std::thread::spawn(|| std::fs::read_dir("/proc").unwrap().count()).join().unwrap();
+                assert_eq!(create().map_err(code), Err(libc::EPERM));
+                assert_eq!(Command::new("/bin/true").status().map(drop).map_err(code), Err(libc::EPERM));
+            }
+            "call" => {
+                let connected = std::net::TcpStream::connect("127.0.0.1:1").map(drop);
+                assert_eq!(connected.map_err(code), Err(libc::ENOSYS));
+                assert_eq!(std::fs::remove_dir(folder.path()).map_err(code), Err(libc::ENOSYS));
+            }
+            "panic" => drop(std::thread::spawn(|| panic!("on purpose")).join().unwrap_err()),
+            "abort" => std::process::abort(),
+            other => panic!("no attempt is called {other}"),
+        }
+        println!("attempted {what}");
+    }
+
+    fn check_survives(what: &str) {
+        let output = attempt(what);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("attempted {what}")), "{what}: {output:?}");
+        assert!(output.status.success(), "{what}: {output:?}");
+    }
+
+    #[test]
+    fn needed_calls_pass_and_others_are_refused() {
+        for what in ["argument", "call", "log", "panic"] {
+            check_survives(what);
+        }
+    }
+
+    #[test]
+    fn a_call_of_an_intruder_ends_the_process() {
+        for what in ["exec", "uid"] {
+            let output = attempt(what);
+            // In a test of its own thread the process ends all the same: the filter is everybody's.
+            assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{what}: {output:?}");
+        }
+    }
+
+    #[test]
+    fn an_abort_is_an_abort() {
+        assert_eq!(attempt("abort").status.signal(), Some(libc::SIGABRT));
+    }
+
+    #[test]
+    fn no_call_is_in_two_lists() {
+        let checked: Vec<c_long> = checked(true).unwrap().into_iter().map(|(call, _)| call).collect();
+        let mut calls: Vec<_> = [PLAIN, PLAIN_OLD, INTRUDER, &checked].concat();
+        let count = calls.len();
+        calls.sort_unstable();
+        calls.dedup();
+        assert_eq!(calls.len(), count);
+    }
+}

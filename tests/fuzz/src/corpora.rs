@@ -1,0 +1,88 @@
+//! Every file of the corpora through its target, without the engine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::TARGETS;
+use crate::seeds::seeds;
+
+/// Files of one corpus, and their bytes.
+const FILES_MAX: usize = 200;
+const BYTES_MAX: u64 = 500 << 10;
+
+/// What is held is counted for the whole process.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn corpora() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+fn replay(name: &str) {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let target = TARGETS.iter().find(|target| target.name == name).unwrap();
+    let mut files: Vec<PathBuf> = fs::read_dir(corpora().join(name))
+        .unwrap_or_else(|error| panic!("the corpus of {name}: {error}"))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let bytes: u64 = files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    assert!(files.len() <= FILES_MAX && bytes <= BYTES_MAX, "{} files of {bytes} bytes", files.len());
+    let found = files.len() > seeds(name).len();
+    (target.run)(b"");
+    for file in files {
+        // Said only where the test fails.
+        println!("{}", file.display());
+        (target.run)(&fs::read(file).unwrap());
+    }
+    assert!(found, "nothing but seeds: `cargo xtask fuzz {name}` finds more");
+}
+
+macro_rules! replays {
+    ($($name:ident)*) => {
+        const REPLAYED: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[test]
+            fn $name() {
+                replay(stringify!($name));
+            }
+        )*
+    };
+}
+
+replays! { btf command config connection document framing http json negotiate node ring sse }
+
+#[test]
+fn every_target_is_replayed_and_every_corpus_has_a_target() {
+    let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(names, REPLAYED);
+    assert!(names.is_sorted());
+    let folders: BTreeSet<String> = fs::read_dir(corpora())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with(".dict"))
+        .collect();
+    assert_eq!(folders, names.iter().map(|name| (*name).to_owned()).collect());
+}
+
+/// `cargo xtask golden` writes them.
+#[test]
+fn golden_seeds_are_in_the_corpora() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    for target in &TARGETS {
+        let folder = corpora().join(target.name);
+        fs::create_dir_all(&folder).unwrap();
+        for (name, bytes) in seeds(target.name) {
+            let path = folder.join(format!("seed-{name}"));
+            if update {
+                fs::write(&path, &bytes).unwrap();
+            }
+            assert!(
+                fs::read(&path).is_ok_and(|found| found == bytes),
+                "{} is not as it is made",
+                path.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The targets: one file for each reader, and the list of them.
+
+pub mod btf;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod document;
+pub mod framing;
+pub mod http;
+pub mod json;
+pub mod negotiate;
+pub mod node;
+pub mod ring;
+pub mod sse;
+
+/// One reader under test.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// That of its file, of its folder in `corpus/` and on the command line.
+    pub name: &'static str,
+    /// Reads the bytes; panics where something does not hold.
+    pub run: fn(&[u8]),
+}
+
+/// Every target, in alphabetical order.
+pub const TARGETS: [Target; 12] = [
+    Target { name: "btf", run: btf::run },
+    Target { name: "command", run: command::run },
+    Target { name: "config", run: config::run },
+    Target { name: "connection", run: connection::run },
+    Target { name: "document", run: document::run },
+    Target { name: "framing", run: framing::run },
+    Target { name: "http", run: http::run },
+    Target { name: "json", run: json::run },
+    Target { name: "negotiate", run: negotiate::run },
+    Target { name: "node", run: node::run },
+    Target { name: "ring", run: ring::run },
+    Target { name: "sse", run: sse::run },
+];

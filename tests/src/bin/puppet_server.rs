@@ -1,0 +1,102 @@
+//! A server that answers any bytes with any bytes: what a broken or hostile server would write.
+//!
+//! In: connections, and a folder of answers. A request says in its query what it wants: `answer=a.b*9.c`, files of the
+//! folder in this order, `b` nine times; and `after=BYTES`, once so many of it were read. Whatever does not say so is
+//! read and not answered. Out: the answers. Understands nothing of HTTP.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+
+/// Of a request the query stands in its first bytes.
+const SEEN_BYTES_MAX: usize = 4096;
+/// One read and one write at most.
+const BUFFER_BYTES: usize = 256 << 10;
+/// A file is written so often at most.
+const TIMES_MAX: u64 = 1 << 20;
+/// No connection outlives its test.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen, on loopback
+    #[arg(long)]
+    listen: SocketAddr,
+    /// The folder of answers
+    #[arg(long)]
+    answers: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(arguments.listen.ip().is_loopback(), "{} is not on loopback", arguments.listen);
+    let listener = TcpListener::bind(arguments.listen).context("listen")?;
+    println!("listening at {}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        let (stream, answers) = (stream.context("accept")?, arguments.answers.clone());
+        std::thread::spawn(move || {
+            // A client may go at any moment: that is its test.
+            if let Err(error) = serve(stream, &answers) {
+                eprintln!("{error:#}");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What a request wants.
+struct Wish {
+    /// Files, and how often each.
+    answer: Vec<(String, u64)>,
+    after: u64,
+}
+
+fn serve(mut stream: TcpStream, answers: &Path) -> Result<()> {
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.set_write_timeout(Some(SILENCE_MAX))?;
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let (mut seen, mut read) = (Vec::new(), 0_u64);
+    loop {
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        read += length as u64;
+        let room = SEEN_BYTES_MAX.saturating_sub(seen.len());
+        seen.extend_from_slice(&buffer[..length.min(room)]);
+        let Some(wish) = wish(&seen) else { continue };
+        if read >= wish.after {
+            answer(&mut stream, answers, &wish.answer)?;
+            (seen, read) = (Vec::new(), 0);
+        }
+    }
+}
+
+fn wish(seen: &[u8]) -> Option<Wish> {
+    let text = String::from_utf8_lossy(seen);
+    let query = text.split_once('?')?.1.split_once(' ')?.0.to_owned();
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let answer = value("answer")?.split('.').map(|part| {
+        let (name, times) = part.split_once('*').unwrap_or((part, "1"));
+        (name.to_owned(), times.parse().unwrap_or(1))
+    });
+    let after = value("after").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    Some(Wish { answer: answer.collect(), after })
+}
+
+fn answer(stream: &mut TcpStream, folder: &Path, parts: &[(String, u64)]) -> Result<()> {
+    for (name, times) in parts {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        ensure!(plain && *times <= TIMES_MAX, "no answer is called {name}");
+        let bytes = std::fs::read(folder.join(name)).with_context(|| format!("read answer {name}"))?;
+        for _ in 0..*times {
+            stream.write_all(&bytes)?;
+        }
+    }
+    Ok(())
+}

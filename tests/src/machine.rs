@@ -1,0 +1,72 @@
+//! What kind of machine the tests run on: `cargo xtask kernel` runs them in an emulated one, 10 to 50 times slower.
+//!
+//! In: `XTASK_BOUNDS` (`emulated`), `XTASK_REQUESTS` (at most so many of each load), `XTASK_SOCKETS` (the kinds to try),
+//! `XTASK_SOCKET_HOOK` (the family of hooks that the agent is to use). Out: how far a time may be off, how long to wait,
+//! and what to ask of the agent. Without these variables nothing changes.
+
+use std::env;
+use std::time::Duration;
+
+use crate::oracle::{Bounds, Source};
+
+/// How much longer than on a real processor things may take.
+const EMULATED_PATIENCE: u32 = 10;
+/// How far a time may be off in an emulated machine: a processor that the host takes away for a moment is in every
+/// time that passes in that moment.
+const EMULATED_ABSOLUTE: Duration = Duration::from_millis(20);
+const EMULATED_RELATIVE: f64 = 0.05;
+
+/// Loads at most where only times are off: the host's doing rarely comes twice, the agent's does.
+const EMULATED_LOADS_MAX: usize = 3;
+
+fn is_emulated() -> bool {
+    env::var("XTASK_BOUNDS").is_ok_and(|value| value == "emulated")
+}
+
+/// A limit that is right for a real processor, as it is right here.
+#[must_use]
+pub fn patient(limit: Duration) -> Duration {
+    if is_emulated() { limit * EMULATED_PATIENCE } else { limit }
+}
+
+/// The bounds that hold here against this source.
+#[must_use]
+pub fn bounds(source: Source) -> Bounds {
+    let bounds = Bounds::of(source);
+    if is_emulated() {
+        Bounds { absolute: EMULATED_ABSOLUTE, relative: EMULATED_RELATIVE, ..bounds }
+    } else {
+        bounds
+    }
+}
+
+/// How often a load is made at most until the times are within their bounds. Everything else has to be exact each
+/// time.
+pub(crate) fn loads_max() -> usize {
+    if is_emulated() { EMULATED_LOADS_MAX } else { 1 }
+}
+
+/// Whether to try this kind of socket (`ipv4`, `ipv6`, `unix`): all, or those that `XTASK_SOCKETS` names.
+#[must_use]
+pub fn sockets(kind: &str) -> bool {
+    env::var("XTASK_SOCKETS").map_or(true, |named| named.split(',').any(|named| named == kind))
+}
+
+/// As many requests as a load should make, or fewer where the machine is slow.
+///
+/// # Panics
+///
+/// Where `XTASK_REQUESTS` is no number.
+#[must_use]
+pub fn requests(wanted: usize) -> usize {
+    env::var("XTASK_REQUESTS")
+        .map_or(wanted, |most| wanted.min(most.parse().expect("XTASK_REQUESTS is a number")))
+}
+
+/// Settings of the agent, and the hooks that it is asked to use here. They stand last: a table goes on to the end.
+pub(crate) fn agent_settings(settings: &str) -> String {
+    match env::var("XTASK_SOCKET_HOOK") {
+        Ok(family) => format!("{settings}\n[kernel]\nsocket_hook = \"{family}\"\n"),
+        Err(_) => settings.to_owned(),
+    }
+}

@@ -1,0 +1,194 @@
+//! Much of something: connections, bytes, connections in a short time.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+use super::scene::{Scene, ask, connect, hear, hear_all};
+
+/// Descriptors that this process and its servers may have.
+const DESCRIPTORS: u64 = 65_536;
+const GIB: u64 = 1 << 30;
+
+fn allow_descriptors() {
+    let own = getrlimit(Resource::Nofile);
+    let most = own.maximum.unwrap_or(DESCRIPTORS).max(DESCRIPTORS);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: Some(most) }).unwrap();
+}
+
+const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n";
+
+/// Reads a head and no body.
+fn hear_head(stream: &mut TcpStream) {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 1024]);
+    while !bytes.windows(4).any(|part| part == b"\r\n\r\n") {
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(length > 0, "closed instead of answering");
+        bytes.extend_from_slice(&buffer[..length]);
+    }
+}
+
+#[test]
+fn ten_thousand_connections_at_rest_and_thousands_in_a_head_are_held() {
+    const AT_REST: usize = 10_000;
+    const IN_HEAD: usize = 3_000;
+    allow_descriptors();
+    let Some(scene) = Scene::set() else { return };
+    let mut kept = Vec::with_capacity(AT_REST + IN_HEAD);
+    for _ in 0..AT_REST {
+        let mut stream = connect(scene.server_address());
+        stream.write_all(HEALTH).unwrap();
+        kept.push(stream);
+    }
+    kept.iter_mut().for_each(hear_head);
+    // What each begins does not end, and would take 15 KiB of the agent if it kept it.
+    let start = format!("POST /v1/completions HTTP/1.1\r\nhost: a\r\nx-pad: {}", "p".repeat(15 << 10));
+    for _ in 0..IN_HEAD {
+        let mut stream = connect(scene.puppet_address());
+        stream.write_all(start.as_bytes()).unwrap();
+        kept.push(stream);
+    }
+    thread::sleep(Duration::from_secs(3));
+    let health = scene.metric("inferscope_http_requests_total", &[("route", "/health"), ("code", "200")]);
+    assert_eq!(health, AT_REST as f64);
+    scene.check_agent();
+    // Those that were not evicted go on.
+    for stream in kept.iter_mut().skip(AT_REST - 100).take(100) {
+        stream.write_all(HEALTH).unwrap();
+        hear_head(stream);
+    }
+    kept.truncate(AT_REST);
+    scene.aftermath();
+    drop(kept);
+}
+
+#[test]
+fn bodies_of_a_gigabyte_pass_by() {
+    const PART: u64 = 1 << 20;
+    let Some(scene) = Scene::set() else { return };
+    let usage = r#"","finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;
+    let start = r#"{"id":"c","model":"huge","choices":[{"text":""#;
+    let body = start.len() as u64 + GIB + usage.len() as u64;
+    let head =
+        |framing: &str| format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{framing}\r\n\r\n");
+    scene.answer("small", head("content-length: 2") + "{}");
+    scene.answer("huge-start", head(&format!("content-length: {body}")) + start);
+    scene.answer("part", "a".repeat(PART as usize));
+    scene.answer("huge-end", usage);
+
+    // The request is huge.
+    let prompt_start = r#"{"messages":[{"content":""#;
+    let prompt_end = r#""}],"model":"huge"}"#;
+    let length = prompt_start.len() as u64 + GIB + prompt_end.len() as u64;
+    let request = format!(
+        "POST /v1/completions?answer=small&after={length} HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{prompt_start}"
+    );
+    let part = vec![b'a'; PART as usize];
+    let mut stream = connect(scene.puppet_address());
+    stream.write_all(request.as_bytes()).unwrap();
+    for _ in 0..GIB / PART {
+        stream.write_all(&part).unwrap();
+    }
+    ask(&mut stream, prompt_end.as_bytes(), scene.answer_len("small"));
+    // So is the answer, on the same connection. The puppet counts the rest of the first request to the second.
+    hear_all(stream);
+    let mut stream = connect(scene.puppet_address());
+    let answer = format!("huge-start.part*{}.huge-end", GIB / PART);
+    let request = format!("POST /v1/completions?answer={answer} HTTP/1.1\r\ncontent-length: 2\r\n\r\n{{}}");
+    ask(&mut stream, request.as_bytes(), scene.answer_len("huge-start") + GIB + usage.len() as u64);
+
+    scene.settle();
+    let records = scene.records();
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert!(
+        records.iter().all(|record| record.outcome.as_deref() == Some("ok") && record.incomplete.is_none())
+    );
+    assert_eq!(records[1].model.as_deref(), Some("huge"), "{records:?}");
+    assert_eq!((records[1].prompt_tokens, records[1].completion_tokens), (Some(9), Some(4)), "{records:?}");
+    scene.aftermath();
+}
+
+#[test]
+fn connections_that_come_and_go_on_the_same_ports_are_each_counted() {
+    const RATE: u32 = 2_000;
+    const SECONDS: u32 = 4;
+    const PORTS: u16 = 64;
+    let Some(scene) = Scene::set() else { return };
+    let server = scene.server_address();
+    let began = Instant::now();
+    let mut asked = 0;
+    for number in 0..RATE * SECONDS {
+        let due = Duration::from_secs(1) * number / RATE;
+        if let Some(wait) = due.checked_sub(began.elapsed()) {
+            thread::sleep(wait);
+        }
+        let mut stream = connect_from(41_000 + (number % u32::from(PORTS)) as u16, server);
+        // Every fourth goes without a word, every fourth in the middle of one.
+        match number % 4 {
+            0 => {}
+            1 => stream.write_all(&HEALTH[..10]).unwrap(),
+            _ => {
+                stream.write_all(HEALTH).unwrap();
+                hear_head(&mut stream);
+                asked += 1;
+            }
+        }
+    }
+    println!("{} connections in {:?}", RATE * SECONDS, began.elapsed());
+    scene.settle();
+    let health = scene.metric("inferscope_http_requests_total", &[("route", "/health"), ("code", "200")]);
+    assert_eq!(health, f64::from(asked));
+    assert_eq!(scene.metric("vllm_requests_total", &[]), 0.0);
+    scene.aftermath();
+}
+
+/// A connection from a port that the one before it may just have left: it ends by a reset, so that no port rests.
+fn connect_from(port: u16, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+    socket.connect(&server.into()).unwrap();
+    let stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+#[test]
+fn a_stream_whose_line_does_not_end_is_not_kept() {
+    const MIB: u64 = 192;
+    let Some(scene) = Scene::set() else { return };
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    let event = "data: {\"model\":\"m\",\"choices\":[{\"text\":\"a\"}]}\n\n";
+    scene.answer("start", format!("{head}{event}data: {{\"text\":\""));
+    scene.answer("part", "a".repeat(1 << 20));
+    scene.answer("comment", format!("{head}{event}: "));
+    scene.answer("blank", format!("{head}{event}"));
+    scene.answer("blanks", "\n".repeat(1 << 20));
+    scene.answer("end", format!("\n\n{event}"));
+    for answer in ["start.part*{}.end", "comment.part*{}.end", "blank.blanks*{}.end"] {
+        let answer = answer.replace("{}", &MIB.to_string());
+        let bytes: u64 = answer
+            .split('.')
+            .map(|part| {
+                let (name, times) = part.split_once('*').unwrap_or((part, "1"));
+                scene.answer_len(name) * times.parse::<u64>().unwrap()
+            })
+            .sum();
+        let mut stream = connect(scene.puppet_address());
+        let request =
+            format!("POST /v1/completions?answer={answer} HTTP/1.1\r\ncontent-length: 2\r\n\r\n{{}}");
+        stream.write_all(request.as_bytes()).unwrap();
+        hear(&mut stream, bytes / 2);
+        scene.check_agent();
+        hear(&mut stream, bytes - bytes / 2);
+        hear_all(stream);
+    }
+    scene.settle();
+    assert_eq!(scene.metric("vllm_requests_total", &[]), 3.0);
+    scene.aftermath();
+}

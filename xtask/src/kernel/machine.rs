@@ -1,0 +1,170 @@
+//! An emulated machine: boots a kernel, runs what its files say, and ends.
+//!
+//! In: a kernel image, the archive of its files, a folder for its logs. Out: the transcript, which is what the guest
+//! writes to its second serial line, and whether it came up at all. The first line is the kernel's console.
+//!
+//! Emulated also where the hardware could do it: not every machine that has `/dev/kvm` can use it, and the limits
+//! would have to fit both.
+
+use crate::child::StopRequest;
+use anyhow::{Context as _, Result, bail};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Two processors of this machine busy with other guests: 20 s. A boot that hangs gets no further after minutes.
+const COME_UP_LIMIT: Duration = Duration::from_secs(90);
+/// One boot in some sixty never comes up: the emulator's doing.
+const BOOTS: u32 = 2;
+const MEMORY_MIB: &str = "1280";
+/// Server and agent side by side, as on a real node.
+const PROCESSORS: &str = "2";
+/// Begins the line that says so.
+pub const AGAIN: &str = "the machine did not come up: booting again";
+const POLL: Duration = Duration::from_millis(100);
+/// Oopses and panics end the machine at once, `psi` is on as distributions have it.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic psi=1 random.trust_cpu=on";
+
+pub struct Machine<'a> {
+    pub image: &'a Path,
+    pub files: &'a Path,
+    /// Where console and transcript go.
+    pub folder: &'a Path,
+    /// The whole run.
+    pub limit: Duration,
+    /// The line of the transcript that says that it came up.
+    pub up: &'a str,
+    pub stop: &'a StopRequest,
+}
+
+/// How a run went.
+pub struct Run {
+    pub transcript: String,
+    /// `None`: it ended by itself.
+    pub cut_short: Option<String>,
+    pub took: Duration,
+}
+
+impl Machine<'_> {
+    /// Boots and waits for the end; `each` gets the lines of the transcript as they come.
+    ///
+    /// # Errors
+    /// When the emulator does not run, or the machine did not come up twice.
+    pub fn run(&self, each: &mut dyn FnMut(&str)) -> Result<Run> {
+        for boot in 1.. {
+            let run = self.boot(each)?;
+            if run.transcript.lines().any(|line| line == self.up) {
+                return Ok(run);
+            }
+            let why = run.cut_short.unwrap_or_else(|| "it ended before".to_owned());
+            if boot == BOOTS {
+                bail!("the machine did not come up in {BOOTS} boots: {why}");
+            }
+            each(&format!("{AGAIN} ({why})"));
+        }
+        unreachable!("the last boot returns")
+    }
+
+    pub fn transcript(&self) -> PathBuf {
+        self.folder.join("transcript.log")
+    }
+
+    pub fn console(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    fn boot(&self, each: &mut dyn FnMut(&str)) -> Result<Run> {
+        let began = Instant::now();
+        let mut emulator = Emulator(self.command()?.spawn().context("start qemu-system-x86_64")?);
+        let mut reader = Lines { path: self.transcript(), told: 0, up: false };
+        let cut_short = loop {
+            reader.tell(self.up, each);
+            if let Some(status) = emulator.0.try_wait().context("wait for the emulator")? {
+                break (!status.success()).then(|| format!("the emulator ended with {status}"));
+            }
+            let limit = if reader.up { self.limit } else { COME_UP_LIMIT };
+            if began.elapsed() > limit {
+                break Some(format!("its time was up after {} s", limit.as_secs()));
+            }
+            if self.stop.wait(POLL) {
+                bail!("the end was asked for");
+            }
+        };
+        drop(emulator);
+        reader.tell(self.up, each);
+        Ok(Run { transcript: reader.text(), cut_short, took: began.elapsed() })
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", MEMORY_MIB, "-smp", PROCESSORS]);
+        command.args(["-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"]);
+        command.arg("-kernel").arg(self.image).arg("-initrd").arg(self.files).args(["-append", COMMAND_LINE]);
+        for line in [self.console(), self.transcript()] {
+            // What an earlier boot left must not be taken for this one's.
+            File::create(&line).with_context(|| format!("create {}", line.display()))?;
+            command.arg("-serial").arg(format!("file:{}", line.display()));
+        }
+        let said = self.folder.join("emulator.log");
+        let said = File::create(&said).with_context(|| format!("create {}", said.display()))?;
+        command.stdin(Stdio::null()).stdout(said.try_clone().context("open log twice")?).stderr(said);
+        Ok(command)
+    }
+}
+
+/// Ended with this program's interest in it.
+struct Emulator(Child);
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // It has ended already where all went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A file that grows, line by line.
+struct Lines {
+    path: PathBuf,
+    told: usize,
+    up: bool,
+}
+
+impl Lines {
+    fn tell(&mut self, up: &str, each: &mut dyn FnMut(&str)) {
+        let text = self.text();
+        let new = &text[self.told.min(text.len())..];
+        let Some(end) = new.rfind('\n') else { return };
+        for line in new[..end].lines() {
+            self.up |= line == up;
+            each(line);
+        }
+        self.told += end + 1;
+    }
+
+    /// Serial lines may carry anything; what is no text must not shift what was told.
+    fn text(&self) -> String {
+        let bytes = fs::read(&self.path).unwrap_or_default();
+        bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_once_and_whole() {
+        let path = std::env::temp_dir().join(format!("xtask-lines-{}", std::process::id()));
+        let mut lines = Lines { path: path.clone(), told: 0, up: false };
+        let mut told = Vec::new();
+        for text in ["", "on", "one\ntwo\nth", "one\ntwo\nthr\u{e9}e\n"] {
+            fs::write(&path, text).unwrap();
+            lines.tell("two", &mut |line| told.push(line.to_owned()));
+        }
+        fs::remove_file(path).unwrap();
+        assert_eq!(told, ["one", "two", "thr??e"]);
+        assert!(lines.up);
+    }
+}
