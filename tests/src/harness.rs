@@ -37,6 +37,8 @@ const NODE_BUSY: &str = "another inferscope";
 /// Another test run's agent is waited for so long; an agent that stays is the caller's to stop.
 const NODE_BUSY_MAX: Duration = Duration::from_secs(120);
 const NODE_BUSY_POLL: Duration = Duration::from_secs(1);
+/// Requests of which all is told that is known.
+const EVIDENCE_MAX: usize = 3;
 const POLL: Duration = Duration::from_millis(100);
 /// Finer: the time until the agent is ready is measured.
 const READY_POLL: Duration = Duration::from_millis(10);
@@ -341,7 +343,7 @@ async fn load_once_and_compare(
 ) -> Result<Comparison> {
     let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
     let truth = {
-        let load = load(options, folder);
+        let load = load_scripted(options, folder);
         tokio::pin!(load);
         loop {
             tokio::select! {
@@ -357,6 +359,41 @@ async fn load_once_and_compare(
     let records = serde_json::to_vec_pretty(&reader.records).context("write records as JSON")?;
     std::fs::write(folder.join("records.json"), records).context("keep the records")?;
     Ok(compare(exchanges, &reader.records, machine::bounds(source)))
+}
+
+/// What the sources and the agent say of the first requests that differ, from the files that a comparison leaves: of an
+/// emulated machine nothing else is left.
+///
+/// # Errors
+///
+/// Where the files cannot be read.
+pub fn evidence(comparison: &Comparison, folder: &Path) -> Result<String> {
+    let truth = std::fs::read_to_string(folder.join("truth.jsonl")).context("read what passed")?;
+    let records = std::fs::read(folder.join("records.json")).context("read the records")?;
+    let records: Vec<AgentRecord> = serde_json::from_slice(&records).context("read the records")?;
+    let mut ids: Vec<&str> = comparison.mismatches.iter().map(|one| one.request_id.as_str()).collect();
+    ids.dedup();
+    let mut text = String::new();
+    for id in ids.into_iter().take(EVIDENCE_MAX) {
+        text.extend(truth.lines().filter(|line| line.contains(id)).map(|line| format!("{line}\n")));
+        for record in records.iter().filter(|record| record.request_id.as_deref() == Some(id)) {
+            text += &format!("record: {}\n", serde_json::to_string(record)?);
+        }
+    }
+    Ok(text)
+}
+
+/// As [`load`], with what the server has logged, where it follows scripts.
+///
+/// # Errors
+///
+/// As [`load`].
+pub async fn load_scripted(options: &client::Options, folder: &Path) -> Result<Truth> {
+    let mut truth = load(options, folder).await?;
+    if !options.scenarios.is_empty() {
+        truth.add_served(&fetch_served(&options.endpoint)?);
+    }
+    Ok(truth)
 }
 
 /// What a server that follows scripts has logged.
@@ -410,9 +447,6 @@ pub async fn load(options: &client::Options, folder: &Path) -> Result<Truth> {
     if let (Some(capture), Some(port)) = (capture, port) {
         truth.add(Source::Wire, wire::read(&capture.stop()?.path, port)?);
         check_capture(&truth)?;
-    }
-    if !options.scenarios.is_empty() {
-        truth.add_served(&fetch_served(&options.endpoint)?);
     }
     Ok(truth)
 }

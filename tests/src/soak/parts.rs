@@ -13,7 +13,7 @@ use inferscope::clock::BootTime;
 
 use crate::books::{Books, TICK};
 use crate::client;
-use crate::harness::load;
+use crate::harness::load_scripted;
 use crate::machine;
 use crate::oracle::{
     AgentRecord, Comparison, Labelled, Truth, compare_labelled, fetch_records, newest_record,
@@ -55,7 +55,7 @@ impl Scene {
         for Load { name, options } in loads {
             let folder = self.folder.join(format!("of-{}", name.label()));
             std::fs::create_dir_all(&folder).context("make a folder for the capture")?;
-            let task = self.runtime.spawn(async move { load(&options, &folder).await });
+            let task = self.runtime.spawn(async move { load_scripted(&options, &folder).await });
             made.push((name, task));
         }
         meanwhile(self)?;
