@@ -11,11 +11,14 @@ use crate::oracle::{Bounds, Source};
 
 /// How much longer than on a real processor things may take.
 const EMULATED_PATIENCE: u32 = 10;
-/// How far a time may be off in an emulated machine: a processor that the host takes away for a moment is in every
-/// time that passes in that moment.
-const EMULATED_ABSOLUTE: Duration = Duration::from_millis(20);
-const EMULATED_RELATIVE: f64 = 0.05;
-
+/// How far a time may be off in an emulated machine, as a multiple of what holds on a real one: 20 ms or 5 % where there
+/// are packets. A processor that the host takes away for a moment is in every time that passes in that moment.
+const EMULATED_ABSOLUTE: u32 = 20;
+const EMULATED_RELATIVE: f64 = 5.0;
+/// Requests that this happens to: with a few tens of them one is beyond the 99th percentile already.
+const EMULATED_STRAYS: f64 = 0.1;
+/// Requests under way at most: more than an emulated processor can serve would wait for it inside their system calls.
+const EMULATED_CONCURRENCY: usize = 3;
 /// Loads at most where only times are off: the host's doing rarely comes twice, the agent's does.
 const EMULATED_LOADS_MAX: usize = 3;
 
@@ -34,10 +37,21 @@ pub fn patient(limit: Duration) -> Duration {
 pub fn bounds(source: Source) -> Bounds {
     let bounds = Bounds::of(source);
     if is_emulated() {
-        Bounds { absolute: EMULATED_ABSOLUTE, relative: EMULATED_RELATIVE, ..bounds }
+        Bounds {
+            absolute: bounds.absolute * EMULATED_ABSOLUTE,
+            relative: bounds.relative * EMULATED_RELATIVE,
+            strays: EMULATED_STRAYS,
+            ..bounds
+        }
     } else {
         bounds
     }
+}
+
+/// As many requests under way as a load should have, or fewer here.
+#[must_use]
+pub fn concurrency(wanted: usize) -> usize {
+    if is_emulated() { wanted.min(EMULATED_CONCURRENCY) } else { wanted }
 }
 
 /// How often a load is made at most until the times are within their bounds. Everything else has to be exact each

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use inferscope_tests::client::Options;
 use inferscope_tests::fake_server::SCENARIOS;
-use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, load_and_compare};
-use inferscope_tests::machine::{patient, requests, sockets};
+use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, evidence, load_and_compare};
+use inferscope_tests::machine::{concurrency, patient, requests, sockets};
 use inferscope_tests::skip;
 use inferscope_tests::socket::Endpoint;
-use inferscope_tests::stage::until;
+use inferscope_tests::stage::{metrics_text, until};
 use inferscope_tests::wire::Capture;
 
 /// A node has one agent.
@@ -107,7 +107,7 @@ fn everything(endpoint: Endpoint, count: usize) -> Options {
     Options {
         requests: requests(count),
         time_max: patient(LOAD_TIME_MAX),
-        concurrency: 8,
+        concurrency: concurrency(8),
         mix: "all".parse().unwrap(),
         scenarios: every_scenario(),
         models: vec!["small".to_owned(), "large/model-7b".to_owned()],
@@ -119,7 +119,8 @@ fn everything(endpoint: Endpoint, count: usize) -> Options {
 fn check_everything(listen: &str) {
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(scene) = Scene::start(listen, false) else { return };
-    scene.check(&everything(scene.server.endpoint.clone(), 400));
+    let options = everything(scene.server.endpoint.clone(), 400);
+    scene.check(&options);
 }
 
 #[test]
@@ -166,8 +167,15 @@ fn servers_on_every_kind_of_socket_are_measured_by_one_agent() {
         let comparison = runtime.block_on(compared).unwrap();
         println!("{kind}\n{comparison}");
         if !comparison.passed {
+            let page = metrics_text(&agent).unwrap();
+            let losses = page.lines().filter(|line| line.starts_with("inferscope_events_lost_total"));
+            losses.filter(|line| !line.ends_with(" 0")).for_each(|line| println!("{line}"));
+            let evidence = evidence(&comparison, folder.path()).unwrap();
             let log = agent.read_log().unwrap();
-            panic!("{kind}\n{comparison}\n{log}\ntruth and records are in {}", folder.keep().display());
+            panic!(
+                "{log}\n{evidence}\n{kind}\n{comparison}\ntruth and records are in {}",
+                folder.keep().display()
+            );
         }
         server.stop().unwrap();
     }

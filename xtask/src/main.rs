@@ -44,10 +44,10 @@ enum Verb {
     Test(test::Options),
     /// Measure what the agent costs, in the kernel and beside it, and how right it is; needs root rights
     Bench(bench::Options),
-    /// Hours of mixed traffic while servers come and go: does anything grow or go missing; needs root rights
-    Soak(soak::Options),
     /// Try the agent on other kernels, each in an emulated machine
     Kernel(kernel::Options),
+    /// Hours of mixed traffic while servers come and go: does anything grow or go missing; needs root rights
+    Soak(soak::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
     /// Feed every reader of foreign bytes with what nobody has thought of; needs a C++ compiler
@@ -74,8 +74,8 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Run(options) => run::run(place, &options),
         Verb::Test(options) => test::run(place, &options),
         Verb::Bench(options) => bench::run(place, &options),
-        Verb::Soak(options) => soak::run(place, &options),
         Verb::Kernel(options) => kernel::run(place, &options),
+        Verb::Soak(options) => soak::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
         Verb::Fuzz(options) => fuzz::run(place, &options),
         Verb::Golden => golden::run(place),

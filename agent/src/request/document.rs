@@ -24,6 +24,7 @@ pub enum Ended {
 }
 
 /// A document under way.
+#[derive(Default)]
 pub struct Document {
     scanner: Scanner,
     holed: bool,
@@ -33,7 +34,7 @@ pub struct Document {
 
 impl Document {
     pub fn new() -> Self {
-        Self { scanner: Scanner::new(), holed: false, window: Vec::new() }
+        Self::default()
     }
 
     pub fn feed(&mut self, bytes: &[u8], visit: &mut impl FnMut(&[Key], Token<'_>)) {

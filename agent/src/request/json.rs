@@ -68,8 +68,9 @@ impl<'a> Text<'a> {
 }
 
 /// Where in the grammar the next byte stands.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum State {
+    #[default]
     Value,
     FirstItem,
     FirstKey,
@@ -84,6 +85,7 @@ enum State {
 }
 
 /// One document under way.
+#[derive(Default)]
 pub struct Scanner {
     state: State,
     /// The last byte of the text so far was a backslash that escapes the next one.
@@ -99,15 +101,7 @@ pub struct Scanner {
 
 impl Scanner {
     pub fn new() -> Self {
-        Self {
-            state: State::Value,
-            escaped: false,
-            depth: 0,
-            arrays: 0,
-            keys: [Key::Unknown; PATH_MAX],
-            token: Vec::new(),
-            token_bytes: 0,
-        }
+        Self::default()
     }
 
     /// Ready for another document.

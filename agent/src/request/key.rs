@@ -3,9 +3,10 @@
 macro_rules! keys {
     ($($variant:ident $name:literal)*) => {
         /// A member name on the path to a value.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub enum Key {
             /// Any other name, or one that was not seen.
+            #[default]
             Unknown,
             /// An element of an array.
             Item,

@@ -15,6 +15,7 @@ const FIELD_BYTES_MAX: usize = 8;
 const DONE: &[u8] = b"[DONE]";
 
 /// A stream under way.
+#[derive(Default)]
 pub struct Events {
     line: Line,
     field: Start,
@@ -41,9 +42,10 @@ pub struct Tally {
 }
 
 /// What the present line is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Line {
     /// Its field name is not complete.
+    #[default]
     Field,
     Data,
     Event,
@@ -95,14 +97,7 @@ impl Start {
 
 impl Events {
     pub fn new() -> Self {
-        Self {
-            line: Line::Field,
-            field: Start::default(),
-            document: Document::new(),
-            data: Start::default(),
-            error: false,
-            tally: Tally::default(),
-        }
+        Self::default()
     }
 
     /// What was completed since the last call.

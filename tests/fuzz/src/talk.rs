@@ -57,13 +57,13 @@ pub fn acts(script: &[u8]) -> Vec<Act> {
         let command = bytes[0];
         let (payload, rest) = payload(&bytes[1..]);
         bytes = rest;
-        acts.push(act(command, payload));
+        acts.push(act(command, &payload));
     }
     acts
 }
 
-fn act(command: u8, payload: Vec<u8>) -> Act {
-    let moved = |kind, flags| Act::Move { kind, bytes: payload.clone(), flags };
+fn act(command: u8, payload: &[u8]) -> Act {
+    let moved = |kind, flags| Act::Move { kind, bytes: payload.to_vec(), flags };
     let first = || payload.first().copied().map_or(0, u64::from);
     match command {
         b'R' => moved(SocketKind::Read, 0),
@@ -74,8 +74,8 @@ fn act(command: u8, payload: Vec<u8>) -> Act {
         b'p' => moved(SocketKind::Read, FLAG_PIECES),
         b'P' => moved(SocketKind::Write, FLAG_PIECES),
         // A call too long to be copied: the payload is its end, its first bytes too.
-        b'g' => long(SocketKind::Read, &payload),
-        b'G' => long(SocketKind::Write, &payload),
+        b'g' => long(SocketKind::Read, payload),
+        b'G' => long(SocketKind::Write, payload),
         b'l' => Act::Lose { kind: SocketKind::Read, len: payload.len() as u64 },
         b'L' => Act::Lose { kind: SocketKind::Write, len: payload.len() as u64 },
         b'B' => Act::State(SocketKind::WriteBlocked),
@@ -173,7 +173,7 @@ impl Kernel {
         let tail = &rest[rest.len().saturating_sub(tail_max)..];
         let event = SocketEvent {
             time_ns: self.time_ns,
-            arrival_ns: if self.sequence % 2 == 0 { self.time_ns - STEP_NS / 2 } else { 0 },
+            arrival_ns: if self.sequence.is_multiple_of(2) { self.time_ns - STEP_NS / 2 } else { 0 },
             socket: self.socket,
             offset: *self.offset(kind),
             tgid: 10,

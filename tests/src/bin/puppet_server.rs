@@ -4,18 +4,21 @@
 //! folder in this order, `b` nine times; and `after=BYTES`, once so many of it were read. Whatever does not say so is
 //! read and not answered. Out: the answers. Understands nothing of HTTP.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use inferscope_tests::socket::{Endpoint, Listener};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Of a request the query stands in its first bytes.
 const SEEN_BYTES_MAX: usize = 4096;
 /// One read and one write at most.
-const BUFFER_BYTES: usize = 256 << 10;
+const BUFFER_BYTES: usize = 128 << 10;
 /// A file is written so often at most.
 const TIMES_MAX: u64 = 1 << 20;
 /// No connection outlives its test.
@@ -23,9 +26,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen, on loopback
+    /// Where to listen: ADDRESS:PORT on loopback
     #[arg(long)]
-    listen: SocketAddr,
+    listen: Endpoint,
     /// The folder of answers
     #[arg(long)]
     answers: PathBuf,
@@ -33,19 +36,25 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    ensure!(arguments.listen.ip().is_loopback(), "{} is not on loopback", arguments.listen);
-    let listener = TcpListener::bind(arguments.listen).context("listen")?;
-    println!("listening at {}", listener.local_addr()?);
-    for stream in listener.incoming() {
-        let (stream, answers) = (stream.context("accept")?, arguments.answers.clone());
-        std::thread::spawn(move || {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, listen(arguments))
+}
+
+async fn listen(arguments: Arguments) -> Result<()> {
+    let listener = Listener::bind(&arguments.listen)?;
+    println!("listening at {}", listener.endpoint()?);
+    let Listener::Tcp(listener) = listener else { anyhow::bail!("a puppet listens on TCP") };
+    let answers: Rc<Path> = arguments.answers.into();
+    loop {
+        let (stream, _) = listener.accept().await.context("accept")?;
+        let answers = Rc::clone(&answers);
+        tokio::task::spawn_local(async move {
             // A client may go at any moment: that is its test.
-            if let Err(error) = serve(stream, &answers) {
-                eprintln!("{error:#}");
+            if let Err(error) = serve(stream, &answers).await {
+                eprintln!("puppet: {error:#}");
             }
         });
     }
-    Ok(())
 }
 
 /// What a request wants.
@@ -55,14 +64,12 @@ struct Wish {
     after: u64,
 }
 
-fn serve(mut stream: TcpStream, answers: &Path) -> Result<()> {
-    stream.set_read_timeout(Some(SILENCE_MAX))?;
-    stream.set_write_timeout(Some(SILENCE_MAX))?;
+async fn serve(mut stream: TcpStream, answers: &Path) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; BUFFER_BYTES];
     let (mut seen, mut read) = (Vec::new(), 0_u64);
     loop {
-        let length = stream.read(&mut buffer)?;
+        let length = timeout(SILENCE_MAX, stream.read(&mut buffer)).await??;
         if length == 0 {
             return Ok(());
         }
@@ -71,7 +78,7 @@ fn serve(mut stream: TcpStream, answers: &Path) -> Result<()> {
         seen.extend_from_slice(&buffer[..length.min(room)]);
         let Some(wish) = wish(&seen) else { continue };
         if read >= wish.after {
-            answer(&mut stream, answers, &wish.answer)?;
+            timeout(SILENCE_MAX, answer(&mut stream, answers, &wish.answer)).await??;
             (seen, read) = (Vec::new(), 0);
         }
     }
@@ -89,13 +96,13 @@ fn wish(seen: &[u8]) -> Option<Wish> {
     Some(Wish { answer: answer.collect(), after })
 }
 
-fn answer(stream: &mut TcpStream, folder: &Path, parts: &[(String, u64)]) -> Result<()> {
+async fn answer(stream: &mut TcpStream, folder: &Path, parts: &[(String, u64)]) -> Result<()> {
     for (name, times) in parts {
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         ensure!(plain && *times <= TIMES_MAX, "no answer is called {name}");
         let bytes = std::fs::read(folder.join(name)).with_context(|| format!("read answer {name}"))?;
         for _ in 0..*times {
-            stream.write_all(&bytes)?;
+            stream.write_all(&bytes).await?;
         }
     }
     Ok(())

@@ -137,6 +137,21 @@ fn one_in_a_hundred_may_be_late() {
 }
 
 #[test]
+fn strays_are_as_many_as_the_bounds_allow() {
+    let bounds = Bounds { strays: 0.1, ..Bounds::of(Source::Wire) };
+    let names: Vec<_> = (0..20).map(|number| format!("r{number}")).collect();
+    let truth: Vec<_> = names.iter().map(|name| exchange(name)).collect();
+    for (off, passes) in [(0, true), (2, true), (3, false)] {
+        let mut records: Vec<_> = names.iter().map(|name| record(name)).collect();
+        records[..off].iter_mut().for_each(|record| record.duration_seconds = 0.9);
+        let result = compare(&truth, &records, bounds);
+        assert_eq!((result.passed, result.is_exact()), (passes, true), "{off}: {result:?}");
+    }
+    let alone = compare(&truth[..1], &[AgentRecord { duration_seconds: 0.9, ..record("r0") }], bounds);
+    assert!(!alone.passed, "a single request is no stray");
+}
+
+#[test]
 fn a_model_without_a_good_answer_is_other() {
     let refused = Exchange {
         status: Some(404),

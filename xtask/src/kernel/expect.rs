@@ -37,6 +37,10 @@ pub enum Expected {
 const FUNCTION: Forced = Forced { family: "function", sockets: "ipv4,unix" };
 const SYSTEM_CALL: Forced = Forced { family: "system_call", sockets: "ipv4" };
 
+/// aya tries whether programs may read kernel memory, takes the refusal for a kernel before 5.5, and has them read user
+/// memory by the helper of that time, which lockdown refuses too.
+const NO_USER_MEMORY: Expected = Expected::Refuses("bpf_probe_read#4");
+
 static FAMILIES: [Family; 4] = [
     // Sockets are known by address: helpers that tell their cookie came with 5.12 and 5.16.
     Family {
@@ -55,7 +59,7 @@ static FAMILIES: [Family; 4] = [
             "tp_btf/sched_process_fork",
             "tp_btf/tcp_destroy_sock",
         ],
-        refused: &[],
+        refused: &[("iter/task_file", "the helper that finds a file's socket came with 5.11")],
         forced: &[SYSTEM_CALL],
         confidential: Expected::Refuses("confidentiality"),
     },
@@ -69,6 +73,7 @@ static FAMILIES: [Family; 4] = [
             "fexit/tcp_sendmsg",
             "fexit/unix_stream_recvmsg",
             "fexit/unix_stream_sendmsg",
+            "iter/task_file",
             "tp_btf/inet_sock_set_state",
             "tp_btf/sched_process_exec",
             "tp_btf/sched_process_exit",
@@ -76,7 +81,7 @@ static FAMILIES: [Family; 4] = [
         ],
         refused: &[],
         forced: &[SYSTEM_CALL],
-        confidential: Expected::Passes,
+        confidential: NO_USER_MEMORY,
     },
     // Tracepoints of what sockets read, write and receive.
     Family {
@@ -84,6 +89,7 @@ static FAMILIES: [Family; 4] = [
         in_use: &[
             "fentry/tcp_sendmsg_locked",
             "fentry/unix_release",
+            "iter/task_file",
             "tp_btf/inet_sock_set_state",
             "tp_btf/sched_process_exec",
             "tp_btf/sched_process_exit",
@@ -94,13 +100,14 @@ static FAMILIES: [Family; 4] = [
         ],
         refused: &[],
         forced: &[FUNCTION, SYSTEM_CALL],
-        confidential: Expected::Passes,
+        confidential: NO_USER_MEMORY,
     },
     // And of when a write is taken.
     Family {
         from: Version(6, 16),
         in_use: &[
             "fentry/unix_release",
+            "iter/task_file",
             "tp_btf/inet_sock_set_state",
             "tp_btf/sched_process_exec",
             "tp_btf/sched_process_exit",
@@ -112,7 +119,7 @@ static FAMILIES: [Family; 4] = [
         ],
         refused: &[],
         forced: &[FUNCTION, SYSTEM_CALL],
-        confidential: Expected::Passes,
+        confidential: NO_USER_MEMORY,
     },
 ];
 

@@ -63,6 +63,8 @@ step() {
     [ $status = 137 ] && poweroff -f
 }
 echo ::up
+uname -rv
+cat /sys/kernel/debug/sched/preempt 2>/dev/null
 ";
 
 /// Adds the first process, users, and the steps.

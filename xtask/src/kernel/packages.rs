@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 
@@ -129,13 +129,8 @@ impl<'a> Kernels<'a> {
         let apt = self.apt()?;
         let [binary, image] = PREFIXES.map(|prefix| apt.unpack_newest(&format!("{prefix}{release}{SUFFIX}")));
         let unpacked = binary.or(image)?;
-        let boot = unpacked.join("boot");
-        let files = fs::read_dir(&boot).with_context(|| format!("list {}", boot.display()))?;
-        let mut paths = files.flatten().map(|entry| entry.path());
-        let is_image = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
-        };
-        let image = paths.find(is_image).with_context(|| format!("find an image in {}", boot.display()))?;
+        let image =
+            image_in(&unpacked)?.with_context(|| format!("find an image in {}", unpacked.display()))?;
         let folder = self.folder.join(version.to_string());
         fs::create_dir_all(&folder).with_context(|| format!("make folder {}", folder.display()))?;
         fs::write(folder.join("release"), &release).context("note which kernel it is")?;
@@ -184,6 +179,23 @@ fn newest_releases<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<Version
         }
     }
     newest.into_iter().map(|(version, release)| (version, release.to_owned())).collect()
+}
+
+/// In `boot`, or since 7.x among the modules.
+fn image_in(folder: &Path) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let entry = entry.context("list a package")?;
+        let kind = entry.file_type().context("look at a package's file")?;
+        if kind.is_file() && entry.file_name().to_string_lossy().starts_with("vmlinuz") {
+            return Ok(Some(entry.path()));
+        }
+        if kind.is_dir()
+            && let Some(image) = image_in(&entry.path())?
+        {
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
 }
 
 fn numbers(text: &str) -> Vec<u32> {

@@ -3,8 +3,8 @@
 use inferscope_common::socket::SocketKind;
 
 use super::trace::{Trace, answer, chat, chat_event, chunk, post};
-use crate::request::Follow;
 use crate::request::record::{OtherRoute, Outcome, ParseFailure, Route};
+use crate::request::{Follow, HELD_BYTES_MAX};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 
@@ -217,6 +217,38 @@ fn the_oldest_idle_connection_makes_room() {
     assert!(trace.connections.len() <= 16);
     assert!(trace.connections.counts().connections_evicted >= 24);
     assert_eq!(trace.open().len(), 1, "the open request is still followed");
+}
+
+#[test]
+fn heads_that_do_not_end_are_held_up_to_a_limit() {
+    let mut trace = Trace::new();
+    let part = "p".repeat(4000);
+    for socket in 0..2000 {
+        trace.event.socket = socket;
+        trace.restart_numbers();
+        trace.at(100 + socket).read("POST /v1/completions HTTP/1.1\r\nx-pad: ");
+        for _ in 0..4 {
+            trace.read(&part);
+            assert!(trace.connections.held <= HELD_BYTES_MAX);
+        }
+    }
+    let (evicted, len) = (trace.connections.counts().connections_evicted, trace.connections.len() as u64);
+    assert!(evicted > 0 && evicted + len == 2000, "{evicted} evicted, {len} followed");
+    assert_eq!(trace.connections.counts().requests_unfinished, evicted);
+    // Those that were held longest went.
+    trace.read("\r\ncontent-length: 0\r\n\r\n").at(9000).write(answer());
+    assert_eq!(trace.record().end.0, 9000);
+    trace.at(u64::MAX).tick();
+    assert_eq!((trace.connections.held, trace.connections.len()), (0, 0));
+}
+
+#[test]
+fn an_answer_to_half_a_head_is_a_failure_of_the_head() {
+    let mut trace = Trace::new();
+    trace.at(100).read("POST /v1/completions HTTP/1.1\r\nx-pad: p").write(OK);
+    assert_eq!(trace.failures(), [(ParseFailure::RequestHead, 1)]);
+    trace.read("more of it\r\n\r\n");
+    check_after(&mut trace);
 }
 
 #[test]

@@ -20,9 +20,13 @@ pub fn run(bytes: &[u8]) {
     assert!(more <= HELD_FACTOR * bytes.len() + 64, "{more} bytes held of {}", bytes.len());
     let began = Instant::now();
     for name in ["sched_switch", "sock_send_length", "a", ""] {
-        if types.has_tracepoint(name) {
-            let text = format!("btf_trace_{name}\0");
+        let texts = [(types.tracepoint_arguments(name), "btf_trace_"), (types.function_arguments(name), "")];
+        for (_, prefix) in texts.iter().filter(|(arguments, _)| arguments.is_some()) {
+            let text = format!("{prefix}{name}\0");
             assert!(bytes.windows(text.len()).any(|part| part == text.as_bytes()), "{name} is nowhere");
+        }
+        if types.has_enumerator("bpf_func_id", name) {
+            assert!(bytes.windows(12).any(|part| part == b"bpf_func_id\0"), "the enumeration is nowhere");
         }
     }
     for (structure, path) in [
