@@ -107,6 +107,12 @@ impl ServerProcess {
         Ok(Self { guard, endpoint, said })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn tgid(&self) -> u32 {
+        self.guard.0.id()
+    }
+
     /// Ends it; what it said last.
     ///
     /// # Errors
