@@ -12,7 +12,7 @@ use inferscope_common::socket::{EVENTS_BYTES, SocketEvent};
 
 /// Socket events: header and payload.
 #[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 /// Process events.
 #[map]

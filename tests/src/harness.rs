@@ -107,6 +107,12 @@ impl ServerProcess {
         Ok(Self { guard, endpoint, said })
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn tgid(&self) -> u32 {
+        self.guard.0.id()
+    }
+
     /// Ends it; what it said last.
     ///
     /// # Errors
@@ -343,7 +349,7 @@ async fn load_once_and_compare(
 ) -> Result<Comparison> {
     let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
     let truth = {
-        let load = load(options, folder);
+        let load = load_scripted(options, folder);
         tokio::pin!(load);
         loop {
             tokio::select! {
@@ -381,6 +387,19 @@ pub fn evidence(comparison: &Comparison, folder: &Path) -> Result<String> {
         }
     }
     Ok(text)
+}
+
+/// As [`load`], with what the server has logged, where it follows scripts.
+///
+/// # Errors
+///
+/// As [`load`].
+pub async fn load_scripted(options: &client::Options, folder: &Path) -> Result<Truth> {
+    let mut truth = load(options, folder).await?;
+    if !options.scenarios.is_empty() {
+        truth.add_served(&fetch_served(&options.endpoint)?);
+    }
+    Ok(truth)
 }
 
 /// What a server that follows scripts has logged.
@@ -434,8 +453,6 @@ pub async fn load(options: &client::Options, folder: &Path) -> Result<Truth> {
     if let (Some(capture), Some(port)) = (capture, port) {
         truth.add(Source::Wire, wire::read(&capture.stop()?.path, port)?);
         check_capture(&truth)?;
-    } else if !options.scenarios.is_empty() {
-        truth.add_served(&fetch_served(&options.endpoint)?);
     }
     Ok(truth)
 }

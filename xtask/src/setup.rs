@@ -33,10 +33,12 @@ pub struct Options {
 }
 
 /// How far to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     Build,
     BuildAndTests,
+    /// Also what the bench measures the agent beside.
+    BuildTestsAndObservers,
 }
 
 /// One thing a machine may lack.
@@ -103,7 +105,7 @@ pub fn ensure(place: &Place, scope: Scope) -> Result<()> {
 fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> =
         vec![Box::new(rust_source::RustSource::new(machine)), Box::new(bpf_linker::BpfLinker::new(machine))];
-    if scope == Scope::BuildAndTests {
+    if scope >= Scope::BuildAndTests {
         steps.push(Box::new(test_tools::TCPDUMP));
         for generation in test_tools::GENERATIONS {
             steps.push(Box::new(test_tools::Prometheus::new(machine, generation)));
@@ -111,6 +113,11 @@ fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
         if env::consts::ARCH == "x86_64" {
             steps.push(Box::new(test_tools::QEMU));
             steps.push(Box::new(test_tools::Busybox::new(machine)));
+        }
+    }
+    if scope >= Scope::BuildTestsAndObservers {
+        for program in test_tools::OBSERVERS {
+            steps.push(Box::new(program));
         }
     }
     steps

@@ -13,6 +13,8 @@ const HEADER_BYTES: usize = 24;
 const TYPE_BYTES: usize = 12;
 /// Structs within structs that a member path may go through.
 const DEPTH_MAX: usize = 8;
+/// Arguments of a function; a program can have twelve.
+const ARGUMENTS_MAX: u32 = 64;
 /// Members looked at for one name, so that no file holds the agent; the largest struct has a few hundred.
 const MEMBERS_MAX: usize = 65_536;
 
@@ -124,7 +126,7 @@ impl KernelTypes {
 
     fn arguments(&self, prototype: usize) -> Option<Vec<String>> {
         let info = u32_at(&self.bytes, prototype + 4).ok()?;
-        if kind_of(info) != KIND_FUNC_PROTO {
+        if kind_of(info) != KIND_FUNC_PROTO || info & 0xffff > ARGUMENTS_MAX {
             return None;
         }
         let argument = |i| self.describe(u32_at(&self.bytes, prototype + TYPE_BYTES + i * 8 + 4).ok()?);
@@ -241,6 +243,22 @@ mod tests {
     use super::*;
 
     const PATH: &str = "/sys/kernel/btf/vmlinux";
+
+    #[test]
+    fn a_union_of_itself_does_not_hold_the_agent() {
+        // A struct `s` of 4,000 members without a name, each of its own type.
+        let strings = b"\0s\0";
+        let mut types = vec![1, KIND_STRUCT << 24 | 4000, 8];
+        types.extend([0, 1, 0].repeat(4000));
+        let types: Vec<u8> = types.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
+        let mut bytes = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
+        for word in [HEADER_BYTES, 0, types.len(), types.len(), strings.len()] {
+            bytes.extend((word as u32).to_ne_bytes());
+        }
+        bytes.extend(types);
+        bytes.extend(strings);
+        assert!(KernelTypes::parse(bytes).unwrap().offset("s", "nowhere").is_err());
+    }
 
     #[test]
     fn broken_bytes_are_an_error() {

@@ -16,7 +16,6 @@ pub mod ring;
 pub mod statistics;
 pub mod tables;
 pub mod trial;
-pub mod usage;
 
 use std::collections::HashSet;
 use std::io::Read as _;

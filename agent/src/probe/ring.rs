@@ -67,7 +67,7 @@ impl Rings {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<RingBuf<MapData>> {
     let map = ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))?;
     Ok(RingBuf::try_from(map)?)
 }

@@ -25,6 +25,7 @@ pub enum Token<'a> {
     Object,
     Array,
     Text(Text<'a>),
+    /// Empty where it is too long.
     Number(&'a [u8]),
     Bool,
     Null,
@@ -297,6 +298,8 @@ impl Scanner {
                 b"null" => Token::Null,
                 b"true" | b"false" => Token::Bool,
                 // Python writes these two for numbers that JSON cannot.
+                // One that is too long is cut, if it was split: no number at all is better than another.
+                [b'-' | b'0'..=b'9', ..] if !whole => Token::Number(b""),
                 [b'-' | b'0'..=b'9', ..] | b"NaN" | b"Infinity" => Token::Number(raw),
                 _ => {
                     self.state = State::Broken;
@@ -422,5 +425,11 @@ mod tests {
     fn a_text_longer_than_the_token_is_not_decoded() {
         let long = "x".repeat(TOKEN_BYTES_MAX + 1);
         check(&format!(r#"{{"model":"{long}"}}"#), &["={", "Model='too long'"]);
+    }
+
+    #[test]
+    fn a_number_longer_than_the_token_is_none() {
+        let long = "1".repeat(TOKEN_BYTES_MAX + 1);
+        check(&format!("[{long},{}]", &long[1..]), &["=[", "Item=", &format!("Item={}", &long[1..])]);
     }
 }

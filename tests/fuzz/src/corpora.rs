@@ -19,6 +19,17 @@ fn corpora() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
+/// Says which file it was that broke something.
+struct Named(PathBuf);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("broken by {}", self.0.display());
+        }
+    }
+}
+
 fn replay(name: &str) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
@@ -32,9 +43,9 @@ fn replay(name: &str) {
     let found = files.len() > seeds(name).len();
     (target.run)(b"");
     for file in files {
-        // Said only where the test fails.
-        println!("{}", file.display());
-        (target.run)(&fs::read(file).unwrap());
+        let bytes = fs::read(&file).unwrap();
+        let _named = Named(file);
+        (target.run)(&bytes);
     }
     assert!(found, "nothing but seeds: `cargo xtask fuzz {name}` finds more");
 }
@@ -69,6 +80,7 @@ fn every_target_is_replayed_and_every_corpus_has_a_target() {
 /// `cargo xtask golden` writes them.
 #[test]
 fn golden_seeds_are_in_the_corpora() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     for target in &TARGETS {
         let folder = corpora().join(target.name);

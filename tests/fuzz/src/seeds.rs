@@ -241,7 +241,7 @@ fn sse() -> Vec<(String, Vec<u8>)> {
 /// The type information of a small kernel: two tracepoints and a struct in a struct.
 fn btf() -> Vec<(String, Vec<u8>)> {
     let strings =
-        b"\0btf_trace_sched_switch\0sock\0__sk_common\0skc_family\0sock_common\0int\0tgid\0task_struct\0";
+        b"\0btf_trace_sched_switch\0sock\0__sk_common\0skc_family\0sock_common\0int\0tgid\0task_struct\0f\0iter_type\0ITER_UBUF\0";
     let name = |text: &str| {
         let text = [text.as_bytes(), b"\0"].concat();
         strings.windows(text.len()).position(|part| part == text).unwrap() as u32
@@ -249,14 +249,19 @@ fn btf() -> Vec<(String, Vec<u8>)> {
     let kind = |kind: u32, count: u32| kind << 24 | count;
     let types: Vec<u32> = [
         &[name("int"), kind(1, 0), 4, 32][..],
-        &[name("btf_trace_sched_switch"), kind(8, 0), 1],
+        &[name("btf_trace_sched_switch"), kind(8, 0), 10],
         &[name("sock_common"), kind(4, 1), 16, name("skc_family"), 1, 128],
         &[name("sock"), kind(4, 1), 64, name("__sk_common"), 3, 0],
         // A member without a name, whose own are its struct's.
         &[name("task_struct"), kind(4, 1) | 1 << 31, 64, 0, 6, 64],
         &[0, kind(5, 1), 8, name("tgid"), 1, 0],
-        &[0, kind(13, 1), 1, 0, 1],
+        // The tracepoint's function: of itself, and a pointer to a struct.
+        &[0, kind(13, 2), 1, 0, 1, 0, 9],
         &[0, kind(3, 0), 0, 1, 1, 4],
+        &[0, kind(2, 0), 4],
+        &[0, kind(2, 0), 7],
+        &[name("f"), kind(12, 0), 7],
+        &[name("iter_type"), kind(6, 1), 4, name("ITER_UBUF"), 0],
     ]
     .concat();
     let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();

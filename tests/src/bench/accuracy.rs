@@ -6,16 +6,16 @@ use anyhow::{Context as _, Result};
 
 use crate::client::Options;
 use crate::fake_server::SCENARIOS;
-use crate::harness::{ServerProcess, load_and_compare};
+use crate::harness::load_and_compare;
 use crate::oracle::Comparison;
 
-use super::scene::Scene;
+use super::scene::{Scene, start_demo_server};
 
 const REQUESTS: usize = 400;
 const CONCURRENCY: usize = 8;
 
 pub(super) fn compare(scene: &Scene, demo_server: &Path, folder: &Path) -> Result<Comparison> {
-    let server = ServerProcess::start(demo_server, &"127.0.0.1:0".parse()?, &[])?;
+    let server = scene.with_server(|| start_demo_server(demo_server, None))?;
     let options = Options {
         requests: REQUESTS,
         concurrency: CONCURRENCY,

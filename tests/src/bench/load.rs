@@ -8,12 +8,12 @@ use inferscope_common::socket::EVENTS_BYTES;
 
 use crate::client;
 use crate::fake_server::Script;
-use crate::harness::ServerProcess;
 use crate::socket::Endpoint;
 
-use super::process::{cpu_time, kernel_bytes, memory_bytes};
+use super::books::Books;
+use super::process::{cpu_time, kernel_bytes, memory_bytes, share_percent};
 use super::report::Figure;
-use super::scene::Scene;
+use super::scene::{Scene, start_demo_server};
 
 /// Budgets of DESIGN.
 const IDLE_CPU_PERCENT: f64 = 0.5;
@@ -50,10 +50,6 @@ pub(super) fn idle_figures(scene: &Scene) -> Result<Vec<Figure>> {
     ])
 }
 
-fn share_percent(cpu: Duration, wall: Duration) -> f64 {
-    100.0 * cpu.as_secs_f64() / wall.as_secs_f64()
-}
-
 /// Asks for the load that the budget names, and tells what of it this machine could make.
 pub(super) fn loaded_figures(scene: &Scene, demo_server: &Path) -> Result<Vec<Figure>> {
     let script = Script {
@@ -63,14 +59,14 @@ pub(super) fn loaded_figures(scene: &Scene, demo_server: &Path) -> Result<Vec<Fi
         gaps_us: vec![GAP_US],
         ..Script::default()
     };
-    let listen = "127.0.0.1:0".parse()?;
-    let server = ServerProcess::start(demo_server, &listen, &["--script", &script.to_header()])?;
+    let server = scene.with_server(|| start_demo_server(demo_server, Some(&script.to_header())))?;
     let runtime = tokio::runtime::Runtime::new().context("start threads")?;
     let tgid = scene.agent.tgid();
-    let (seen_before, cpu_before, began) = (scene.events_seen()?, cpu_time(tgid)?, Instant::now());
+    let seen = || Ok::<_, anyhow::Error>(Books::settled(scene.agent.listen)?.event("socket_seen"));
+    let (seen_before, cpu_before, began) = (seen()?, cpu_time(tgid)?, Instant::now());
     let report = runtime.block_on(client::run(&options(&server.endpoint)?, |_| ()))?;
     let (wall, cpu) = (began.elapsed(), cpu_time(tgid)? - cpu_before);
-    let seen = scene.events_seen()? - seen_before;
+    let seen = seen()? - seen_before;
     server.stop()?;
     let streamed = report.exchanges.iter().map(|one| one.deltas_ns.len()).sum::<usize>() as f64;
     let seconds = wall.as_secs_f64();

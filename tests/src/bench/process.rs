@@ -20,6 +20,11 @@ pub(crate) fn cpu_time(tgid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(ns))
 }
 
+/// Of one core.
+pub(super) fn share_percent(cpu: Duration, wall: Duration) -> f64 {
+    100.0 * cpu.as_secs_f64() / wall.as_secs_f64()
+}
+
 /// A line of `status`, in bytes.
 pub(crate) fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{tgid}/status")).context("read a process's memory")?;
@@ -31,14 +36,30 @@ pub(crate) fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// Kernel programs that a process holds.
+pub(super) fn program_count(tgid: u32) -> Result<usize> {
+    Ok(held(Path::new(&format!("/proc/{tgid}/fdinfo")))?.programs.len())
+}
+
 /// Kernel memory of the maps and of the programs that a process holds, in bytes.
 pub(crate) fn kernel_bytes(tgid: u32) -> Result<(u64, u64)> {
     kernel_bytes_of(Path::new(&format!("/proc/{tgid}/fdinfo")))
 }
 
 fn kernel_bytes_of(folder: &Path) -> Result<(u64, u64)> {
-    // Several descriptors may be of one map.
-    let (mut maps, mut programs) = (BTreeMap::new(), BTreeMap::new());
+    let held = held(folder)?;
+    Ok((held.maps.values().sum(), held.programs.values().sum()))
+}
+
+/// Kernel memory by number: several descriptors may be of one map.
+#[derive(Default)]
+struct Held {
+    maps: BTreeMap<u64, u64>,
+    programs: BTreeMap<u64, u64>,
+}
+
+fn held(folder: &Path) -> Result<Held> {
+    let mut held = Held::default();
     for entry in fs::read_dir(folder).context("list descriptors")? {
         // A descriptor may be closed meanwhile.
         let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
@@ -47,12 +68,12 @@ fn kernel_bytes_of(folder: &Path) -> Result<(u64, u64)> {
         };
         let Some(bytes) = number("memlock:") else { continue };
         if let Some(id) = number("map_id:") {
-            maps.insert(id, bytes);
+            held.maps.insert(id, bytes);
         } else if let Some(id) = number("prog_id:") {
-            programs.insert(id, bytes);
+            held.programs.insert(id, bytes);
         }
     }
-    Ok((maps.values().sum(), programs.values().sum()))
+    Ok(held)
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::oracle::Comparison;
 
+use super::beside::Beside;
+use super::node::Node;
+
 /// One figure; with a budget, how much of it is used.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
@@ -29,6 +32,12 @@ impl Figure {
     pub fn within(self, budget: f64) -> Self {
         Self { budget: Some(budget), ratio: (budget > 0.0).then(|| self.value / budget), ..self }
     }
+
+    /// The same where more is better: above 1 is still beyond the budget.
+    #[must_use]
+    pub fn at_least(self, budget: f64) -> Self {
+        Self { budget: Some(budget), ratio: Some(budget / self.value), ..self }
+    }
 }
 
 /// Kernel time of one call in one situation, nanoseconds.
@@ -47,6 +56,16 @@ pub struct KernelRow {
     pub net_ns: f64,
     pub budget_ns: f64,
     pub ratio: f64,
+    /// What the kernel's primitives take that such a call needs.
+    pub floor_ns: f64,
+    pub ratio_to_floor: f64,
+}
+
+/// One of the kernel's primitives, net of an empty program.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FloorRow {
+    pub what: &'static str,
+    pub net_ns: f64,
 }
 
 /// One program, over the whole bench.
@@ -59,41 +78,75 @@ pub struct ProgramRow {
     pub verified_instructions: Option<u32>,
 }
 
-/// All that the bench measured.
+/// All that the bench measured; what was not asked for is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
+    pub node: Node,
     /// Nanoseconds of a run of an empty program, which are taken off every other.
-    pub empty_ns: f64,
+    pub empty_ns: Option<f64>,
+    pub floor: Vec<FloorRow>,
     pub kernel: Vec<KernelRow>,
     pub programs: Vec<ProgramRow>,
     pub figures: Vec<Figure>,
     pub accuracy: Option<Comparison>,
+    pub beside: Option<Beside>,
+    /// What was asked for and could not be had here, with the reason.
+    pub skipped: Vec<String>,
+    /// Lines of the budget that do not apply yet, with the reason.
+    pub not_measured: Vec<&'static str>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "kernel time of one call, less an empty program ({:.0} ns)\n", self.empty_ns)?;
-        let (own, beside) = ("program of the call", "beside it");
-        writeln!(
-            out,
-            "{:<30} {own:>22} {beside:>22} {:>9} {:>9} {:>6}",
-            "situation", "net", "budget", "ratio"
-        )?;
-        for row in &self.kernel {
-            row.fmt(out)?;
+        writeln!(out, "{}\n", self.node)?;
+        if let Some(empty_ns) = self.empty_ns {
+            self.fmt_kernel(out, empty_ns)?;
         }
-        writeln!(out, "\n{:<16} {:>9} {:>9} {:>9} {:>13}", "program", "runs", "mean", "skipped", "verified")?;
-        for row in &self.programs {
-            row.fmt(out)?;
-        }
-        writeln!(out)?;
         for figure in &self.figures {
             figure.fmt(out)?;
         }
-        match &self.accuracy {
-            Some(comparison) => write!(out, "\naccuracy, against the packets on the wire\n\n{comparison}"),
-            None => Ok(()),
+        if let Some(comparison) = &self.accuracy {
+            write!(out, "\naccuracy, against the packets on the wire\n\n{comparison}")?;
         }
+        if let Some(beside) = &self.beside {
+            write!(out, "\n{beside}")?;
+        }
+        writeln!(out)?;
+        for skipped in &self.skipped {
+            writeln!(out, "skipped: {skipped}")?;
+        }
+        for line in &self.not_measured {
+            writeln!(out, "not measured: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn fmt_kernel(&self, out: &mut fmt::Formatter<'_>, empty_ns: f64) -> fmt::Result {
+        writeln!(out, "the kernel's primitives, less an empty program ({empty_ns:.0} ns)\n")?;
+        for row in &self.floor {
+            writeln!(out, "{:<40} {:>6.0} ns", row.what, row.net_ns)?;
+        }
+        writeln!(out)?;
+        if self.kernel.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "kernel time of one call; floor: the primitives that such a call needs\n")?;
+        let (own, beside) = ("program of the call", "beside it");
+        writeln!(
+            out,
+            "{:<30} {own:>22} {beside:>22} {:>9} {:>9} {:>6} {:>9} {:>6}",
+            "situation", "net", "budget", "ratio", "floor", "ratio"
+        )?;
+        for row in &self.kernel {
+            write!(out, "{row}")?;
+        }
+        writeln!(out, "\n{:<16} {:>9} {:>9} {:>9} {:>13}", "program", "runs", "mean", "skipped", "verified")?;
+        for row in &self.programs {
+            write!(out, "{row}")?;
+        }
+        writeln!(out)
     }
 }
 
@@ -102,8 +155,9 @@ impl fmt::Display for KernelRow {
         let own = format!("{} {:.0} ns", self.program, self.own_ns);
         let beside = format!("{} {:.0} ns", self.beside, self.beside_ns);
         let (net, budget) = (format!("{:.0} ns", self.net_ns), format!("{:.0} ns", self.budget_ns));
-        let ratio = self.ratio;
-        writeln!(out, "{:<30} {own:>22} {beside:>22} {net:>9} {budget:>9} {ratio:>6.2}", self.situation)
+        let (ratio, floor) = (self.ratio, format!("{:.0} ns", self.floor_ns));
+        write!(out, "{:<30} {own:>22} {beside:>22} {net:>9} {budget:>9} {ratio:>6.2}", self.situation)?;
+        writeln!(out, " {floor:>9} {:>6.2}", self.ratio_to_floor)
     }
 }
 
@@ -140,5 +194,6 @@ mod tests {
         check(Figure::new("start", 812.5, "ms"), "812.50 ms");
         check(Figure::new("memory", 12.0, "MiB").within(48.0), "budget 48, ratio 0.25");
         check(Figure::new("lost", 3.0, "").within(0.0), "budget 0");
+        check(Figure::new("coverage", 50.0, "%").at_least(99.0), "budget 99, ratio 1.98");
     }
 }

@@ -1,4 +1,4 @@
-//! The agent and the server it watches, as processes.
+//! The agent and the servers it watches, as processes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,53 @@ use serde::Deserialize;
 
 use crate::harness::{AgentOptions, AgentProcess, ServerProcess};
 use crate::oracle::http_get;
-use crate::page::{self, Format, Sample};
 use crate::socket::Endpoint;
 
+use super::books::Books;
 use super::report::Figure;
 
-/// Matches this program as a server, and the demonstration server; not this program as the bench, which is
-/// the unwatched process.
-const RULE: (&str, &str) = ("bench", "inferscope-(bench serve|demo-server --listen)");
 const FOUND_TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
-/// The agent's own counters are at most this old, and a little.
-const TICK: Duration = Duration::from_millis(1200);
+/// What the agent logs of each server that it finds.
+const FOUND: &str = ": following ";
 
-/// One agent, one watched server.
-pub(super) struct Scene {
-    pub(super) agent: AgentProcess,
-    /// Where the watched server listens.
-    pub(super) server: SocketAddr,
-    /// From the start of the agent to the answer that it measures.
-    pub(super) ready_after: Duration,
-    _server: ServerProcess,
+/// Tells the servers of this run from others of the node.
+fn mark() -> String {
+    std::process::id().to_string()
+}
+
+/// The agent, with the rule by which it finds the servers of this run; not this program as the bench, which is the
+/// unwatched process.
+pub(super) fn start_agent(binary: &Path, folder: &Path) -> Result<AgentProcess> {
+    let mark = mark();
+    let options = AgentOptions {
+        binary: PathBuf::from(binary),
+        workload: (
+            "bench".to_owned(),
+            format!(
+                "inferscope-(bench serve|demo-server --listen [^ ]+ --seed {mark}|flood-server --name {mark})"
+            ),
+        ),
+        folder: folder.to_owned(),
+    };
+    AgentProcess::start(&options)
+}
+
+/// Its process is there before the agent or comes later; the agent finds it.
+pub(super) fn start_demo_server(binary: &Path, script: Option<&str>) -> Result<ServerProcess> {
+    let mark = mark();
+    let mut more = vec!["--seed", &mark];
+    more.extend(script.into_iter().flat_map(|script| ["--script", script]));
+    ServerProcess::start(binary, &"127.0.0.1:0".parse()?, &more)
+}
+
+pub(super) fn start_flood_server(binary: &Path) -> Result<ServerProcess> {
+    ServerProcess::start_command(Command::new(binary).arg("--name").arg(mark()))
+}
+
+pub(super) fn address_of(server: &ServerProcess) -> Result<SocketAddr> {
+    let Endpoint::Tcp(address) = server.endpoint else { bail!("the server listens on TCP") };
+    Ok(address)
 }
 
 #[derive(Deserialize)]
@@ -43,60 +69,62 @@ struct Workload {
     up: bool,
 }
 
+/// Waits until the agent knows a server.
+pub(super) fn wait_until_watched(agent: SocketAddr) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < FOUND_TIME_MAX {
+        let page = http_get(&Endpoint::Tcp(agent), "/api/v1/workloads")?;
+        let found: Workloads = serde_json::from_slice(&page).context("read the list of workloads")?;
+        if found.workloads.iter().any(|workload| workload.up) {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+    bail!("the agent does not find the server");
+}
+
+/// One agent, one watched server.
+pub(super) struct Scene {
+    pub(super) agent: AgentProcess,
+    /// Where the watched server listens.
+    pub(super) server: SocketAddr,
+    /// From the start of the agent to the answer that it measures.
+    pub(super) ready_after: Duration,
+    _server: ServerProcess,
+}
+
 impl Scene {
     /// Starts the server, then the agent, and waits until it knows the server.
     pub(super) fn start(agent: &Path, folder: &Path) -> Result<Self> {
         let own = std::env::current_exe().context("find this program")?;
-        let mut command = Command::new(own);
-        let server = ServerProcess::start_command(command.arg("serve"))?;
-        let Endpoint::Tcp(address) = server.endpoint else { bail!("the server listens on TCP") };
-        let options = AgentOptions {
-            binary: PathBuf::from(agent),
-            workload: (RULE.0.to_owned(), RULE.1.to_owned()),
-            folder: folder.to_owned(),
-        };
+        let server = ServerProcess::start_command(Command::new(own).arg("serve"))?;
+        let address = address_of(&server)?;
         let began = Instant::now();
-        let agent = AgentProcess::start(&options)?;
+        let agent = start_agent(agent, folder)?;
         let scene = Self { ready_after: began.elapsed(), agent, server: address, _server: server };
-        scene.wait_until_watched()?;
+        wait_until_watched(scene.agent.listen)?;
         Ok(scene)
     }
 
-    fn wait_until_watched(&self) -> Result<()> {
+    /// What `start` starts, once the agent follows it.
+    pub(super) fn with_server(&self, start: impl FnOnce() -> Result<ServerProcess>) -> Result<ServerProcess> {
+        let found = || Ok::<_, anyhow::Error>(self.agent.read_log()?.matches(FOUND).count());
+        let before = found()?;
+        let server = start()?;
         let began = Instant::now();
-        while began.elapsed() < FOUND_TIME_MAX {
-            let page = http_get(&Endpoint::Tcp(self.agent.listen), "/api/v1/workloads")?;
-            let found: Workloads = serde_json::from_slice(&page).context("read the list of workloads")?;
-            if found.workloads.iter().any(|workload| workload.up) {
-                return Ok(());
+        while found()? == before {
+            if began.elapsed() > FOUND_TIME_MAX {
+                bail!("the agent does not find the server at {}", server.endpoint);
             }
             std::thread::sleep(POLL);
         }
-        bail!("the agent does not find the server");
-    }
-
-    /// Samples of one of the agent's counters, which it brings up to date once a second.
-    fn samples(&self, family: &str) -> Result<Vec<Sample>> {
-        std::thread::sleep(TICK);
-        let page = http_get(&Endpoint::Tcp(self.agent.listen), "/metrics")?;
-        let page = String::from_utf8(page).context("read the agent's page")?;
-        let mut families = page::read(&page, Format::Text)?;
-        let family = families.remove(family).with_context(|| format!("the agent has no {family}"))?;
-        Ok(family.samples)
-    }
-
-    /// Socket events the kernel programs saw so far.
-    pub(super) fn events_seen(&self) -> Result<f64> {
-        let samples = self.samples("inferscope_events_total")?;
-        let seen =
-            samples.iter().find(|one| one.labels.get("stage").is_some_and(|stage| stage == "socket_seen"));
-        Ok(seen.context("the agent does not tell how many events there were")?.value)
+        Ok(server)
     }
 
     /// Events lost for whatever reason: where there are some, the kernel's figures flatter.
     pub(super) fn lost_figure(&self) -> Result<Figure> {
-        let lost = self.samples("inferscope_events_lost_total")?;
-        Ok(Figure::new("events lost in all of it", lost.iter().map(|one| one.value).sum(), "").within(0.0))
+        let lost = Books::settled(self.agent.listen)?.lost();
+        Ok(Figure::new("events lost in all of it", lost, "").within(0.0))
     }
 
     pub(super) fn stop(self) -> Result<()> {

@@ -13,9 +13,10 @@ use inferscope::clock::BootTime;
 
 use crate::books::{Books, TICK};
 use crate::client;
-use crate::harness::load;
+use crate::harness::load_scripted;
+use crate::machine;
 use crate::oracle::{
-    AgentRecord, Bounds, Comparison, Labelled, Truth, compare_labelled, fetch_records, newest_record,
+    AgentRecord, Comparison, Labelled, Truth, compare_labelled, fetch_records, newest_record,
 };
 use crate::stage::until;
 use crate::transcript::{Exchange, Outcome};
@@ -54,7 +55,7 @@ impl Scene {
         for Load { name, options } in loads {
             let folder = self.folder.join(format!("of-{}", name.label()));
             std::fs::create_dir_all(&folder).context("make a folder for the capture")?;
-            let task = self.runtime.spawn(async move { load(&options, &folder).await });
+            let task = self.runtime.spawn(async move { load_scripted(&options, &folder).await });
             made.push((name, task));
         }
         meanwhile(self)?;
@@ -69,7 +70,7 @@ impl Scene {
         for (name, truth) in &truths {
             compare_one(&mut row, *name, truth, &records, [&before.books, &after]);
         }
-        let others: u64 = truths.iter().map(|(name, truth)| other_requests(*name, truth)).sum();
+        let others: u64 = truths.iter().map(|(_, truth)| other_requests(truth)).sum();
         row.faults.extend(counters_faults([&before.books, &after], &records, Some(others)));
         Ok(row)
     }
@@ -157,10 +158,10 @@ fn inference(truth: &Truth) -> usize {
     truth.best().map_or(0, |(_, exchanges)| exchanges.iter().filter(|one| one.is_inference()).count())
 }
 
-/// Requests to routes that are only counted; on a Unix socket the server's log was asked for, too.
-fn other_requests(name: Name, truth: &Truth) -> u64 {
+/// Requests to routes that are only counted; the server's log was asked for, too.
+fn other_requests(truth: &Truth) -> u64 {
     let all = truth.best().map_or(0, |(_, exchanges)| exchanges.len());
-    (all - inference(truth)) as u64 + u64::from(name == Name::Beta)
+    (all - inference(truth) + 1) as u64
 }
 
 fn compare_one(row: &mut PhaseRow, name: Name, truth: &Truth, records: &[AgentRecord], books: [&Books; 2]) {
@@ -171,7 +172,7 @@ fn compare_one(row: &mut PhaseRow, name: Name, truth: &Truth, records: &[AgentRe
         records.iter().filter(|one| one.workload.as_deref() == Some(name.label())).cloned().collect();
     let [before, after] = books.map(|books| labels(books, name));
     let labelled = Labelled { before, after };
-    let comparison = compare_labelled(exchanges, &own, Bounds::of(source), Some(&labelled));
+    let comparison = compare_labelled(exchanges, &own, machine::bounds(source), Some(&labelled));
     row.sent += exchanges.len();
     row.compared += comparison.expected;
     row.undecided += comparison.undecided;

@@ -4,23 +4,18 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
-use inferscope_common::socket::SOCKETS_MAX;
 use serde::Serialize;
 
 use super::trend::{Rule, Trend};
-use super::watch::{
-    ANONYMOUS_MIB, CPU_PERCENT, FILES, MAPS_MIB, SCRAPE_MS, SERIES, SOCKETS, Seen, THREADS, Watch,
-};
+use super::watch::{ANONYMOUS_MIB, CPU_PERCENT, FILES, MAPS_MIB, SCRAPE_MS, SERIES, Seen, THREADS, Watch};
 
 /// Faults of one kind that are told.
 const FAULTS_MAX: usize = 10;
 
-/// Budgets of DESIGN, and what growth over the second half is still flat. The kernel's table forgets a TCP socket
-/// that is gone, a Unix socket only when room is needed: its bound is its size.
-const RULES: [Rule; 8] = [
+/// Budgets of DESIGN, and what growth over the second half is still flat.
+const RULES: [Rule; 7] = [
     Rule { what: ANONYMOUS_MIB, unit: "MiB", growth_max: Some(1.0), budget: Some(48.0) },
     Rule { what: MAPS_MIB, unit: "MiB", growth_max: Some(0.01), budget: Some(64.0) },
-    Rule { what: SOCKETS, unit: "", growth_max: None, budget: Some(SOCKETS_MAX as f64) },
     Rule { what: FILES, unit: "", growth_max: Some(1.0), budget: None },
     Rule { what: THREADS, unit: "", growth_max: Some(0.5), budget: None },
     Rule { what: SERIES, unit: "", growth_max: None, budget: Some(4000.0) },

@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use inferscope::probe::usage::sockets_followed;
 
 use crate::bench::process::{cpu_time, kernel_bytes, memory_bytes};
 use crate::client::{HEADER_CANARY, PROMPT_CANARY};
@@ -22,8 +21,6 @@ use crate::page::{self, Family, Format, Labels};
 use crate::socket::Endpoint;
 
 const SCRAPE_EVERY: Duration = Duration::from_secs(3);
-/// The kernel's table is walked at every so many looks.
-const TABLE_EVERY: u64 = 5;
 /// Faults that are kept.
 const FAULTS_MAX: usize = 20;
 const POLL: Duration = Duration::from_millis(50);
@@ -88,8 +85,7 @@ fn look(seen: &Mutex<Seen>, began: Instant, listen: SocketAddr, tgid: u32) {
     let asked = Instant::now();
     let page = http_get(&Endpoint::Tcp(listen), "/metrics");
     let took = asked.elapsed();
-    let number = seen.lock().unwrap_or_else(PoisonError::into_inner).scrapes;
-    let usage = usage(tgid, number);
+    let usage = usage(tgid);
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let at = began.elapsed().as_secs_f64();
     seen.scrapes += 1;
@@ -108,7 +104,6 @@ pub(super) const ANONYMOUS_MIB: &str = "anonymous memory";
 pub(super) const MAPS_MIB: &str = "kernel memory of its maps";
 pub(super) const FILES: &str = "open files";
 pub(super) const THREADS: &str = "threads";
-pub(super) const SOCKETS: &str = "sockets in the kernel's table";
 pub(super) const SERIES: &str = "series on its page";
 pub(super) const CPU_PERCENT: &str = "of a core";
 pub(super) const SCRAPE_MS: &str = "a scrape takes";
@@ -118,20 +113,15 @@ struct Usage {
     cpu: Duration,
 }
 
-fn usage(tgid: u32, number: u64) -> Result<Usage> {
+fn usage(tgid: u32) -> Result<Usage> {
     let files = fs::read_dir(format!("/proc/{tgid}/fd")).context("count open files")?.count();
     let threads = fs::read_dir(format!("/proc/{tgid}/task")).context("count threads")?.count();
-    let mut readings = vec![
+    let readings = vec![
         (ANONYMOUS_MIB, memory_bytes(tgid, "RssAnon")? as f64 / MIB),
         (MAPS_MIB, kernel_bytes(tgid)?.0 as f64 / MIB),
         (FILES, files as f64),
         (THREADS, threads as f64),
     ];
-    if number.is_multiple_of(TABLE_EVERY)
-        && let Some(sockets) = sockets_followed()?
-    {
-        readings.push((SOCKETS, sockets as f64));
-    }
     Ok(Usage { readings, cpu: cpu_time(tgid)? })
 }
 

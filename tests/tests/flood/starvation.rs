@@ -6,7 +6,8 @@ use std::time::Duration;
 use inferscope_tests::books::Books;
 use inferscope_tests::flood::{Ask, Counted, Load};
 use inferscope_tests::harness::AgentProcess;
-use inferscope_tests::oracle::{Bounds, Source, compare};
+use inferscope_tests::machine;
+use inferscope_tests::oracle::{Source, compare};
 use inferscope_tests::stage::{Stage, records_when};
 use inferscope_tests::wire::{self, Capture};
 use rustix::process::{Pid, Signal, setpriority_process};
@@ -81,7 +82,7 @@ fn check(starve: impl FnOnce(&AgentProcess)) {
     let made = load.join().unwrap().unwrap().remove(0);
     let exchanges = wire::read(&capture.stop().unwrap().path, address.port()).unwrap();
     let records = records_when(&agent, WAIT_MAX, |records| records.len() >= exchanges.len()).unwrap();
-    let comparison = compare(&exchanges, &records, Bounds::of(Source::Wire));
+    let comparison = compare(&exchanges, &records, machine::bounds(Source::Wire));
     let per_second = |count: usize| count as f64 / made.took.as_secs_f64();
     println!(
         "{:.0} requests/s and {:.0} streamed events/s\n{comparison}",

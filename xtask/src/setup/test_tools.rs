@@ -1,5 +1,5 @@
 //! Programs that only tests need: tcpdump, two generations of Prometheus with its promtool, and for other kernels an
-//! emulated machine (qemu) with a system in it (busybox).
+//! emulated machine (qemu) with a system in it (busybox). For the bench alone: what it measures the agent beside.
 //!
 //! Prometheus and busybox are unpacked into the build folder and never installed: Debian's Prometheus would start a
 //! service, its static busybox would displace the ordinary one.
@@ -90,6 +90,13 @@ pub(super) const TCPDUMP: SystemProgram =
     SystemProgram { program: "tcpdump", apt: "tcpdump", dnf: "tcpdump" };
 pub(super) const QEMU: SystemProgram =
     SystemProgram { program: "qemu-system-x86_64", apt: "qemu-system-x86", dnf: "qemu-system-x86-core" };
+/// What one would attach to a server instead of the agent; one program stands for its package. Where a package has
+/// them elsewhere, installing it again does nothing.
+pub(super) const OBSERVERS: [SystemProgram; 3] = [
+    SystemProgram { program: "bpftrace", apt: "bpftrace", dnf: "bpftrace" },
+    SystemProgram { program: "trace-bpfcc", apt: "bpfcc-tools", dnf: "bcc-tools" },
+    SystemProgram { program: "syscount", apt: "libbpf-tools", dnf: "libbpf-tools" },
+];
 
 impl SystemProgram {
     fn install_by_apt(&self) -> Result<()> {

@@ -243,6 +243,25 @@ fn heads_that_do_not_end_are_held_up_to_a_limit() {
 }
 
 #[test]
+fn ten_thousand_streams_are_within_the_limit() {
+    const STREAMS: u64 = 1000;
+    let mut trace = Trace::new();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    for socket in 0..STREAMS {
+        trace.event.socket = socket;
+        trace.restart_numbers();
+        trace.at(100).read(chat()).write(head);
+        // Just before its gaps go out with a progress.
+        for time in 0..64 {
+            trace.at(200 + time).write(chat_event(r#""delta":{"content":"a"}"#));
+        }
+    }
+    assert_eq!(trace.open().len() as u64, STREAMS);
+    let each = trace.connections.held as u64 / STREAMS;
+    assert!(each * 10_000 <= HELD_BYTES_MAX as u64, "{each} bytes each");
+}
+
+#[test]
 fn an_answer_to_half_a_head_is_a_failure_of_the_head() {
     let mut trace = Trace::new();
     trace.at(100).read("POST /v1/completions HTTP/1.1\r\nx-pad: p").write(OK);

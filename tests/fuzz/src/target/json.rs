@@ -10,7 +10,7 @@ use crate::oracle::{self, Place, Value};
 
 /// Deepest nesting that is followed.
 const DEPTH_MAX: usize = 128;
-/// Longest text that is handed on whole.
+/// Longest text or number that is handed on.
 const TEXT_BYTES_MAX: usize = 1024;
 /// What a scanner holds of a document of any size.
 const HELD_MAX: usize = 8 << 10;
@@ -80,6 +80,7 @@ pub fn seen(path: &[Key], token: &Token<'_>) -> Seen {
 pub fn shown(place: &Place) -> Seen {
     let value = match &place.value {
         Value::Text(text, len) => Value::Text(text.clone().filter(|_| *len <= TEXT_BYTES_MAX), 0),
+        Value::Number(digits) if digits.len() > TEXT_BYTES_MAX => Value::Number(String::new()),
         value => value.clone(),
     };
     Seen { path: place.path.clone(), value }
