@@ -1,14 +1,14 @@
 //! The agent and the servers it watches, as processes.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::harness::{AgentOptions, AgentProcess, ServerProcess};
+use crate::harness::{AgentProcess, ServerProcess};
 use crate::oracle::http_get;
 use crate::socket::Endpoint;
 
@@ -25,27 +25,42 @@ fn mark() -> String {
     std::process::id().to_string()
 }
 
-/// The agent, with the rule by which it finds the servers of this run; not this program as the bench, which is the
+/// Servers whose pages are large: each a workload of its own.
+pub(super) const WORKLOADS: usize = 4;
+
+/// The agent, with the rules by which it finds the servers of this run; not this program as the bench, which is the
 /// unwatched process.
 pub(super) fn start_agent(binary: &Path, folder: &Path) -> Result<AgentProcess> {
     let mark = mark();
-    let options = AgentOptions {
-        binary: PathBuf::from(binary),
-        workload: (
-            "bench".to_owned(),
-            format!(
-                "inferscope-(bench serve|demo-server --listen [^ ]+ --seed {mark}|flood-server --name {mark})"
-            ),
-        ),
-        folder: folder.to_owned(),
-    };
-    AgentProcess::start(&options)
+    let servers = format!("serve|demo-server --listen [^ ]+ --seed {mark}( |$)|flood-server --name {mark}");
+    let mut settings = rule("bench", &format!("inferscope-(bench {servers})"));
+    for number in 0..WORKLOADS {
+        let server = format!("inferscope-demo-server --listen [^ ]+ --seed {}( |$)", seed_of(number));
+        settings += &rule(&format!("bench-{number}"), &server);
+    }
+    AgentProcess::start_with(binary, folder, &settings)
+}
+
+fn rule(name: &str, regex: &str) -> String {
+    format!("[[workload]]\nname = \"{name}\"\ncommand_regex = '{regex}'\n")
+}
+
+fn seed_of(number: usize) -> String {
+    format!("{}{number}", mark())
 }
 
 /// Its process is there before the agent or comes later; the agent finds it.
 pub(super) fn start_demo_server(binary: &Path, script: Option<&str>) -> Result<ServerProcess> {
-    let mark = mark();
-    let mut more = vec!["--seed", &mark];
+    start_demo_server_as(binary, &mark(), script)
+}
+
+/// One of [`WORKLOADS`].
+pub(super) fn start_workload(binary: &Path, number: usize, script: &str) -> Result<ServerProcess> {
+    start_demo_server_as(binary, &seed_of(number), Some(script))
+}
+
+fn start_demo_server_as(binary: &Path, seed: &str, script: Option<&str>) -> Result<ServerProcess> {
+    let mut more = vec!["--seed", seed];
     more.extend(script.into_iter().flat_map(|script| ["--script", script]));
     ServerProcess::start(binary, &"127.0.0.1:0".parse()?, &more)
 }
@@ -88,8 +103,6 @@ pub(super) struct Scene {
     pub(super) agent: AgentProcess,
     /// Where the watched server listens.
     pub(super) server: SocketAddr,
-    /// From the start of the agent to the answer that it measures.
-    pub(super) ready_after: Duration,
     _server: ServerProcess,
 }
 
@@ -99,9 +112,8 @@ impl Scene {
         let own = std::env::current_exe().context("find this program")?;
         let server = ServerProcess::start_command(Command::new(own).arg("serve"))?;
         let address = address_of(&server)?;
-        let began = Instant::now();
         let agent = start_agent(agent, folder)?;
-        let scene = Self { ready_after: began.elapsed(), agent, server: address, _server: server };
+        let scene = Self { agent, server: address, _server: server };
         wait_until_watched(scene.agent.listen)?;
         Ok(scene)
     }
