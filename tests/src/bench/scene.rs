@@ -25,42 +25,27 @@ fn mark() -> String {
     std::process::id().to_string()
 }
 
-/// Servers whose pages are large: each a workload of its own.
-pub(super) const WORKLOADS: usize = 4;
+/// Models that the agent tells apart: as many as make the 4,000 series at which it may take so much, which the
+/// default of its limits does on a node of many servers only.
+pub(super) const MODELS: usize = 34;
 
-/// The agent, with the rules by which it finds the servers of this run; not this program as the bench, which is the
+/// The agent, with the rule by which it finds the servers of this run; not this program as the bench, which is the
 /// unwatched process.
 pub(super) fn start_agent(binary: &Path, folder: &Path) -> Result<AgentProcess> {
     let mark = mark();
-    let servers = format!("serve|demo-server --listen [^ ]+ --seed {mark}( |$)|flood-server --name {mark}");
-    let mut settings = rule("bench", &format!("inferscope-(bench {servers})"));
-    for number in 0..WORKLOADS {
-        let server = format!("inferscope-demo-server --listen [^ ]+ --seed {}( |$)", seed_of(number));
-        settings += &rule(&format!("bench-{number}"), &server);
-    }
+    let servers =
+        format!("bench serve|demo-server --listen [^ ]+ --seed {mark}( |$)|flood-server --name {mark}");
+    let settings = format!(
+        "workload = [{{ name = \"bench\", command_regex = 'inferscope-({servers})' }}]\n\
+         [limits]\nmodels = {MODELS}\n"
+    );
     AgentProcess::start_with(binary, folder, &settings)
-}
-
-fn rule(name: &str, regex: &str) -> String {
-    format!("[[workload]]\nname = \"{name}\"\ncommand_regex = '{regex}'\n")
-}
-
-fn seed_of(number: usize) -> String {
-    format!("{}{number}", mark())
 }
 
 /// Its process is there before the agent or comes later; the agent finds it.
 pub(super) fn start_demo_server(binary: &Path, script: Option<&str>) -> Result<ServerProcess> {
-    start_demo_server_as(binary, &mark(), script)
-}
-
-/// One of [`WORKLOADS`].
-pub(super) fn start_workload(binary: &Path, number: usize, script: &str) -> Result<ServerProcess> {
-    start_demo_server_as(binary, &seed_of(number), Some(script))
-}
-
-fn start_demo_server_as(binary: &Path, seed: &str, script: Option<&str>) -> Result<ServerProcess> {
-    let mut more = vec!["--seed", seed];
+    let mark = mark();
+    let mut more = vec!["--seed", &mark];
     more.extend(script.into_iter().flat_map(|script| ["--script", script]));
     ServerProcess::start(binary, &"127.0.0.1:0".parse()?, &more)
 }
