@@ -144,6 +144,8 @@ pub struct AgentOptions {
 pub struct AgentProcess {
     guard: Guard,
     pub listen: SocketAddr,
+    /// From its start to its answer that it measures.
+    pub ready_after: Duration,
     config: PathBuf,
     log: PathBuf,
 }
@@ -198,9 +200,11 @@ impl AgentProcess {
         let mut command = agent_command(binary);
         command.arg("run").arg("--config").arg(&config);
         command.args(["--listen", &listen.to_string()]).current_dir(folder);
+        let began = Instant::now();
         let child = rights.spawn(command.stdout(file.try_clone()?).stderr(file))?;
-        let mut agent = Self { guard: Guard(child), listen, config, log };
+        let mut agent = Self { guard: Guard(child), listen, ready_after: Duration::ZERO, config, log };
         agent.wait_until_ready()?;
+        agent.ready_after = began.elapsed();
         Ok(agent)
     }
 

@@ -17,29 +17,32 @@ use clap::{Args, ValueEnum};
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
-What is measured, and how long it takes on two processors (11 minutes in all):
+What is measured, and how long it takes on two processors (9 minutes in all):
 
-  floor     20 s     the kernel's own primitives on this machine, net of an empty program: a figure over its
-                     budget is told from a slow machine by its ratio to these
-  kernel    1 min    kernel time of one read or write in nine situations, net, beside budget and floor
-  load      1.5 min  processor time idle, at 500 requests/s with 20,000 events/s, and at 2,000 requests/s with
-                     50,000 events/s or what the machine makes of it; what of these was counted; the page; memory
-  accuracy  20 s     every time against the packets on the wire
-  ab        2.5 min  a server at full speed with and without the agent: ten interleaved pairs; requests/s, p50, p99
-                     and processor time of the server, as medians of ratios with 95 % confidence intervals
-  beside    7 min    the same, in the same rounds, for what one would attach instead: a bpftrace script for the same
-                     question, bcc's trace, and syscount, tcplife, tcprtt, funclatency of bcc or libbpf-tools. Those
-                     that are not installed or that this kernel refuses are named with the reason; --beside fetches
-                     what is missing
+  floor     15 s   the kernel's own primitives on this machine, net of an empty program:
+                   a figure over its budget is told from a slow machine by its ratio to these
+  kernel    1 min  kernel time of one read or write in nine situations, net, beside budget
+                   and floor
+  load      1 min  processor time idle, at 500 requests/s with 20,000 events/s, and at 2,000
+                   requests/s with 50,000 events/s or what the machine makes of it; what of
+                   these was counted; the page at 4,000 series; memory
+  accuracy  20 s   every time against the packets on the wire
+  ab        2 min  a server at full speed with and without the agent, in interleaved pairs:
+                   requests/s, p50, p99 and processor time of the server, as medians of
+                   ratios with 95 % confidence intervals
+  beside    6 min  ab, and in the same rounds what one would attach instead: a bpftrace script
+                   for the same question, bcc's trace, and syscount, tcplife, tcprtt and
+                   funclatency of libbpf-tools or bcc; those that are not installed or that this
+                   kernel refuses are named with the reason
 
 Figures are of this machine as it is: let nothing else run beside it.
 
-With --gpu-node, on a machine with a GPU and vLLM (or with any server by --endpoint): the load client with a fixed
-seed, interleaved pairs with and without the agent; tokens/s, requests/s, time to the first token and between tokens,
-p50 and p99. For example:
+With --gpu-node, on a machine with a GPU and vLLM, or with any server by --endpoint: the load
+client with a fixed seed, interleaved pairs with and without the agent; tokens/s, requests/s, time
+to the first token and between tokens, p50 and p99. For example:
 
   cargo xtask bench --gpu-node --model Qwen/Qwen3-8B
-  cargo xtask bench --gpu-node --model Qwen/Qwen3-8B --endpoint 127.0.0.1:8000 --requests 512 --concurrency 64";
+  cargo xtask bench --gpu-node --model Qwen/Qwen3-8B --endpoint 127.0.0.1:8000 --requests 512";
 
 #[derive(Args)]
 #[command(after_long_help = HELP)]
@@ -57,7 +60,7 @@ pub struct Options {
     #[arg(long)]
     gpu_node: bool,
     #[command(flatten)]
-    node: gpu_node::Options,
+    node: gpu_node::ServerOptions,
     /// Everything is built: what this runs as root through sudo
     #[arg(long, hide = true)]
     built: bool,

@@ -34,7 +34,7 @@ const GAP_US: u64 = 10_000;
 const MIB: f64 = 1_048_576.0;
 
 pub(super) fn start_figures(scene: &Scene) -> Result<Vec<Figure>> {
-    let ready = scene.ready_after.as_secs_f64() * 1e3;
+    let ready = scene.agent.ready_after.as_secs_f64() * 1e3;
     Ok(vec![Figure::new("from the start of the agent to ready", ready, "ms")])
 }
 

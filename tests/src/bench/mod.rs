@@ -37,15 +37,15 @@ use scene::Scene;
 /// What can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
-    /// The kernel's own primitives, net of an empty program (20 s)
+    /// The kernel's own primitives, net of an empty program (15 s)
     Floor,
     /// The kernel programs in every situation (1 min; has the floor in it)
     Kernel,
-    /// Processor time idle and loaded, coverage at the highest rates, memory, the page (1.5 min)
+    /// Processor time idle and loaded, coverage at the highest rates, memory, the page (1 min)
     Load,
     /// Every time against the packets on the wire (20 s)
     Accuracy,
-    /// What a server loses by the agent, in pairs with and without (2.5 min)
+    /// What a server loses by the agent, in pairs with and without (2 min)
     Ab,
     /// The same, and beside what one would attach instead (6 min; has `ab` in it)
     Beside,

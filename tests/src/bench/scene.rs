@@ -1,14 +1,14 @@
 //! The agent and the servers it watches, as processes.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::harness::{AgentOptions, AgentProcess, ServerProcess};
+use crate::harness::{AgentProcess, ServerProcess};
 use crate::oracle::http_get;
 use crate::socket::Endpoint;
 
@@ -25,21 +25,21 @@ fn mark() -> String {
     std::process::id().to_string()
 }
 
+/// Models that the agent tells apart: as many as make the 4,000 series at which it may take so much, which the
+/// default of its limits does on a node of many servers only.
+pub(super) const MODELS: usize = 34;
+
 /// The agent, with the rule by which it finds the servers of this run; not this program as the bench, which is the
 /// unwatched process.
 pub(super) fn start_agent(binary: &Path, folder: &Path) -> Result<AgentProcess> {
     let mark = mark();
-    let options = AgentOptions {
-        binary: PathBuf::from(binary),
-        workload: (
-            "bench".to_owned(),
-            format!(
-                "inferscope-(bench serve|demo-server --listen [^ ]+ --seed {mark}|flood-server --name {mark})"
-            ),
-        ),
-        folder: folder.to_owned(),
-    };
-    AgentProcess::start(&options)
+    let servers =
+        format!("bench serve|demo-server --listen [^ ]+ --seed {mark}( |$)|flood-server --name {mark}");
+    let settings = format!(
+        "workload = [{{ name = \"bench\", command_regex = 'inferscope-({servers})' }}]\n\
+         [limits]\nmodels = {MODELS}\n"
+    );
+    AgentProcess::start_with(binary, folder, &settings)
 }
 
 /// Its process is there before the agent or comes later; the agent finds it.
@@ -88,8 +88,6 @@ pub(super) struct Scene {
     pub(super) agent: AgentProcess,
     /// Where the watched server listens.
     pub(super) server: SocketAddr,
-    /// From the start of the agent to the answer that it measures.
-    pub(super) ready_after: Duration,
     _server: ServerProcess,
 }
 
@@ -99,9 +97,8 @@ impl Scene {
         let own = std::env::current_exe().context("find this program")?;
         let server = ServerProcess::start_command(Command::new(own).arg("serve"))?;
         let address = address_of(&server)?;
-        let began = Instant::now();
         let agent = start_agent(agent, folder)?;
-        let scene = Self { ready_after: began.elapsed(), agent, server: address, _server: server };
+        let scene = Self { agent, server: address, _server: server };
         wait_until_watched(scene.agent.listen)?;
         Ok(scene)
     }

@@ -1,6 +1,7 @@
-//! How long the agent's page takes when it is as large as its limits let it become, while load is made.
+//! How long the agent's page takes when it is as large as it may become, while load is made.
 //!
-//! In: requests for more models than the agent has places for. Out: the page's size, and the time of a `GET`.
+//! In: requests for more models than the agent has places for ([`MODELS`]). Out: the page's size, and the time of a
+//! `GET`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,11 +17,12 @@ use crate::socket::Endpoint;
 
 use super::books::Books;
 use super::report::Figure;
-use super::scene::{Scene, start_demo_server};
+use super::scene::{MODELS, Scene, start_demo_server};
 
+/// A scrape of DESIGN, of a page of 4,000 series.
 const PAGE_MS: f64 = 50.0;
 /// More than the agent tells apart.
-const MODELS: usize = 80;
+const ASKED: usize = MODELS + 4;
 const RATE: f64 = 300.0;
 const TIME: Duration = Duration::from_secs(8);
 /// All models have been asked for by then.
@@ -36,7 +38,7 @@ pub(super) fn figures(scene: &Scene, demo_server: &Path) -> Result<Vec<Figure>> 
         concurrency: 256,
         time_max: TIME,
         mix: "chat-stream=1,chat-whole=1,completions-stream=1".parse()?,
-        models: (0..MODELS).map(|number| format!("organisation/model-{number}")).collect(),
+        models: (0..ASKED).map(|number| format!("organisation/model-{number}")).collect(),
         ..client::Options::new(server.endpoint.clone())
     };
     let runtime = tokio::runtime::Runtime::new().context("start threads")?;
@@ -54,7 +56,7 @@ pub(super) fn figures(scene: &Scene, demo_server: &Path) -> Result<Vec<Figure>> 
     let series = Books::read(agent)?.series() as f64;
     let ms = |time: Option<&Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3);
     Ok(vec![
-        Figure::new("page, while load is made: lines with a value", series, ""),
+        Figure::new("page, while load is made: series", series, ""),
         Figure::new("page: size", page_bytes as f64 / 1024.0, "KiB"),
         Figure::new("page: median of a GET", ms(times.get(times.len() / 2)), "ms").within(PAGE_MS),
         Figure::new("page: longest GET", ms(times.last()), "ms"),

@@ -30,7 +30,7 @@ const GPUS: &str = "/proc/driver/nvidia/gpus";
 
 #[derive(Args)]
 #[command(next_help_heading = "With --gpu-node")]
-pub struct Options {
+pub struct ServerOptions {
     /// The model: a name or folder that `vllm serve` takes, or the name under which the server at --endpoint has it
     #[arg(long, requires = "gpu_node")]
     model: Option<String>,
@@ -107,7 +107,7 @@ fn bench(place: &Place, options: &super::Options, json: &Path) -> Command {
 }
 
 /// Says all that is missing at once.
-fn expect_all(options: &Options) -> Result<()> {
+fn expect_all(options: &ServerOptions) -> Result<()> {
     let missing = missing(options);
     if missing.is_empty() {
         return Ok(());
@@ -118,7 +118,7 @@ fn expect_all(options: &Options) -> Result<()> {
     bail!("this machine lacks what the comparison needs ({} things, above)", missing.len())
 }
 
-fn missing(options: &Options) -> Vec<String> {
+fn missing(options: &ServerOptions) -> Vec<String> {
     let mut missing = Vec::new();
     if !Path::new(KERNEL_TYPES).exists() {
         missing.push(format!("{KERNEL_TYPES}: a kernel that describes its types (CONFIG_DEBUG_INFO_BTF)"));
@@ -173,7 +173,7 @@ fn unanswered(endpoint: &str) -> Option<String> {
     }
 }
 
-fn start_server(place: &Place, options: &Options, stop: &StopRequest) -> Result<Running> {
+fn start_server(place: &Place, options: &ServerOptions, stop: &StopRequest) -> Result<Running> {
     let vllm = options.vllm.clone().or_else(|| shell::find("vllm")).context("find vllm")?;
     let model = options.model.as_deref().unwrap_or_default();
     let address: SocketAddr = ENDPOINT.parse().context("read an address")?;
@@ -207,8 +207,8 @@ fn start_server(place: &Place, options: &Options, stop: &StopRequest) -> Result<
 mod tests {
     use super::*;
 
-    fn options() -> Options {
-        Options {
+    fn options() -> ServerOptions {
+        ServerOptions {
             model: None,
             endpoint: None,
             command_regex: None,

@@ -134,7 +134,7 @@ pub(super) struct Place<'a> {
     pub(super) folder: &'a Path,
 }
 
-/// What an observer said at its end.
+/// What an observer took for itself, and said at its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     /// Requests that it counted; `None` where it counts something else.
@@ -149,6 +149,14 @@ pub(super) enum Observer {
 }
 
 impl Observer {
+    /// Its process.
+    pub(super) fn tgid(&self) -> u32 {
+        match self {
+            Self::Agent(agent) => agent.tgid(),
+            Self::Tool(tool) => tool.child.id(),
+        }
+    }
+
     pub(super) fn stop(self) -> Result<Told> {
         match self {
             Self::Agent(agent) => {

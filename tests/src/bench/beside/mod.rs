@@ -14,6 +14,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -27,6 +28,7 @@ use crate::fake_server::Script;
 use crate::harness::ServerProcess;
 
 use super::interval::{Interval, median};
+use super::process::{cpu_time, share_percent};
 use super::say;
 use super::scene::{address_of, start_demo_server};
 
@@ -51,6 +53,16 @@ struct Kept {
     made: u64,
     requests: Option<f64>,
     lost: Option<f64>,
+    /// Processor time of the observer itself, percent of a core, in each round.
+    own_percent: Vec<f64>,
+}
+
+/// What came of one round of one contender.
+struct Observed {
+    with: Windows,
+    made: u64,
+    told: Told,
+    own_percent: f64,
 }
 
 pub(super) fn compare(wish: &Wish<'_>) -> Result<Beside> {
@@ -65,13 +77,9 @@ pub(super) fn compare(wish: &Wish<'_>) -> Result<Beside> {
         let (mut before, _) = windows(&server)?;
         for turn in 0..contenders.len() {
             let contender = contenders[(round + turn) % contenders.len()];
-            let (with, made, told) = observed(contender, &place, &server)?;
+            let observed = observed(contender, &place, &server)?;
             let (after, _) = windows(&server)?;
-            let one = kept.entry(contender.name()).or_default();
-            one.pairs.push((with, mean(&before, &after)));
-            one.made += made;
-            add(&mut one.requests, told.requests);
-            add(&mut one.lost, told.lost);
+            kept.entry(contender.name()).or_default().add(&observed, mean(&before, &after));
             alone.push(before);
             before = after;
         }
@@ -115,12 +123,15 @@ fn start_server(wish: &Wish<'_>) -> Result<ServerProcess> {
     start_demo_server(wish.demo_server, Some(&script.to_header()))
 }
 
-fn observed(contender: Contender, place: &Place<'_>, server: &ServerProcess) -> Result<(Windows, u64, Told)> {
+fn observed(contender: Contender, place: &Place<'_>, server: &ServerProcess) -> Result<Observed> {
     let context = || format!("observe by {}", contender.name());
     let observer = contender.start(place, server.tgid()).with_context(context)?;
+    let (began, before) = (Instant::now(), cpu_time(observer.tgid())?);
     let (with, made) = windows(server)?;
+    let own = cpu_time(observer.tgid())? - before;
+    let own_percent = share_percent(own, began.elapsed());
     let told = observer.stop().with_context(context)?;
-    Ok((with, made, told))
+    Ok(Observed { with, made, told, own_percent })
 }
 
 /// Every demand in turn, and how many requests that were.
@@ -146,9 +157,18 @@ fn mean(one: &Windows, other: &Windows) -> Windows {
     mean
 }
 
-fn add(sum: &mut Option<f64>, more: Option<f64>) {
-    if let Some(more) = more {
-        *sum = Some(sum.unwrap_or(0.0) + more);
+impl Kept {
+    fn add(&mut self, observed: &Observed, without: Windows) {
+        self.pairs.push((observed.with, without));
+        self.made += observed.made;
+        self.own_percent.push(observed.own_percent);
+        for (sum, more) in
+            [(&mut self.requests, observed.told.requests), (&mut self.lost, observed.told.lost)]
+        {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0.0) + more);
+            }
+        }
     }
 }
 
@@ -191,9 +211,7 @@ fn table_of(
 ) -> DemandTable {
     let mut typical = Served::default();
     for quantity in QUANTITIES {
-        let mut values: Vec<f64> = alone.iter().map(|windows| quantity.of(&windows[nth])).collect();
-        values.sort_by(f64::total_cmp);
-        *quantity.of_mut(&mut typical) = median(&values).unwrap_or(f64::NAN);
+        *quantity.of_mut(&mut typical) = middle(alone.iter().map(|windows| quantity.of(&windows[nth])));
     }
     let rows = contenders.iter().filter_map(|contender| {
         let pairs = &kept.get(contender.name())?.pairs;
@@ -208,9 +226,19 @@ fn table_of(
             p50: of(Quantity::P50)?,
             p99: of(Quantity::P99)?,
             server_cpu: of(Quantity::Cpu)?,
+            server_cpu_added_us: middle(
+                pairs.iter().map(|(with, without)| with[nth].server_cpu_us - without[nth].server_cpu_us),
+            ),
         })
     });
     DemandTable { demand: DEMANDS[nth].name, alone: typical, rows: rows.collect() }
+}
+
+/// The median.
+fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    median(&values).unwrap_or(f64::NAN)
 }
 
 fn counted_of(contender: Contender, kept: &BTreeMap<&'static str, Kept>) -> Counted {
@@ -222,6 +250,7 @@ fn counted_of(contender: Contender, kept: &BTreeMap<&'static str, Kept>) -> Coun
         made,
         counted: requests,
         lost_and_told: found.and_then(|kept| kept.lost),
+        own_cpu_percent: found.map_or(f64::NAN, |kept| middle(kept.own_percent.iter().copied())),
     }
 }
 

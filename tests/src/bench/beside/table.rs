@@ -15,6 +15,8 @@ pub struct Ratios {
     pub p50: Interval,
     pub p99: Interval,
     pub server_cpu: Interval,
+    /// Median difference, for one request.
+    pub server_cpu_added_us: f64,
 }
 
 /// One kind of load.
@@ -36,6 +38,8 @@ pub struct Counted {
     pub counted: Option<f64>,
     /// Events that it says it lost.
     pub lost_and_told: Option<f64>,
+    /// What its own process took meanwhile, of one core; programs in the kernel are the server's time.
+    pub own_cpu_percent: f64,
 }
 
 /// Who cannot be had on this machine.
@@ -84,8 +88,8 @@ impl fmt::Display for DemandTable {
         let Served { requests_per_second, p50_ms, p99_ms, server_cpu_us } = self.alone;
         writeln!(
             out,
-            "{:<24} {:>20} {:>20} {:>20} {:>20}",
-            self.demand, "requests/s", "p50", "p99", "server CPU/request"
+            "{:<24} {:>20} {:>20} {:>20} {:>20} {:>8}",
+            self.demand, "requests/s", "p50", "p99", "server CPU/request", "added"
         )?;
         let alone = [
             format!("{requests_per_second:.0} /s"),
@@ -93,18 +97,19 @@ impl fmt::Display for DemandTable {
             format!("{p99_ms:.2} ms"),
             format!("{server_cpu_us:.0} us"),
         ];
-        row(out, "alone", &alone)?;
+        writeln!(out, "{}", row("alone", &alone))?;
         for one in &self.rows {
             let intervals = [one.requests_per_second, one.p50, one.p99, one.server_cpu];
-            row(out, one.observer, &intervals.map(|interval| interval.to_string()))?;
+            let cells = row(one.observer, &intervals.map(|interval| interval.to_string()));
+            writeln!(out, "{cells} {:>8}", format!("{:.1} us", one.server_cpu_added_us))?;
         }
         writeln!(out)
     }
 }
 
-fn row(out: &mut fmt::Formatter<'_>, name: &str, cells: &[String; 4]) -> fmt::Result {
+fn row(name: &str, cells: &[String; 4]) -> String {
     let [rate, p50, p99, cpu] = cells;
-    writeln!(out, "{name:<24} {rate:>20} {p50:>20} {p99:>20} {cpu:>20}")
+    format!("{name:<24} {rate:>20} {p50:>20} {p99:>20} {cpu:>20}")
 }
 
 impl fmt::Display for Interval {
@@ -122,7 +127,8 @@ impl fmt::Display for Counted {
         let share = |counted: f64| format!("{:.2} %", 100.0 * counted / self.made.max(1) as f64);
         let counted = self.counted.map_or("no requests".to_owned(), share);
         let lost = self.lost_and_told.map_or("not told".to_owned(), |lost| format!("{lost:.0}"));
-        writeln!(out, "{:<24} {counted:>18} {lost:>14}  {}", self.observer, self.answers)
+        let own = format!("{:.1} %", self.own_cpu_percent);
+        writeln!(out, "{:<24} {counted:>16} {lost:>13} {own:>17}  {}", self.observer, self.answers)
     }
 }
 
@@ -139,8 +145,14 @@ mod tests {
 
     #[test]
     fn who_counts_no_requests_says_so() {
-        let counted =
-            Counted { observer: "syscount", answers: "time", made: 10, counted: None, lost_and_told: None };
+        let counted = Counted {
+            observer: "syscount",
+            answers: "time",
+            made: 10,
+            counted: None,
+            lost_and_told: None,
+            own_cpu_percent: 0.5,
+        };
         assert!(counted.to_string().contains("no requests"), "{counted}");
         let counted = Counted { counted: Some(5.0), ..counted };
         assert!(counted.to_string().contains("50.00 %"), "{counted}");
