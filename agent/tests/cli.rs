@@ -84,7 +84,7 @@ fn help_teaches_and_is_no_error() {
         (&["--help"], &["Examples:", "inferscope doctor", "INFERSCOPE_<SECTION>_<KEY>", "Exit status:"]),
         (&["run", "--help"], &["Examples:", "sudo inferscope run", "SIGHUP", "--listen"]),
         (&["check", "--help"], &["Examples:", "--config"]),
-        (&["doctor", "--help"], &["Exit status", "  13  the kernel has no tracepoints of what sockets"]),
+        (&["doctor", "--help"], &["Exit status", "  13  the kernel takes no program at what sockets"]),
     ];
     for (arguments, expected) in rows {
         let (status, out, error) = outcome(arguments);

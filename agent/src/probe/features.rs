@@ -22,6 +22,8 @@ pub struct Features {
     pub helpers: bool,
     /// Where what is read by address lies, or the reason why programs may not.
     pub reads_kernel: Result<Vec<Offset>, String>,
+    /// The reason why programs may not copy memory of the process.
+    pub copies_user: Result<(), String>,
     pub receive_arguments: u32,
 }
 
@@ -29,17 +31,25 @@ impl Features {
     /// Asks a kernel's types; `lockdown` is the mode, where it is known.
     #[must_use]
     pub fn of(types: &KernelTypes, lockdown: Option<&str>) -> Self {
-        let reads_kernel = match (lockdown, offsets::look_up_by_address(types)) {
-            (Some("confidentiality"), _) => {
-                Err("lockdown `confidentiality` forbids to read kernel memory".to_owned())
-            }
-            (_, Err(error)) => Err(format!("{error:#}")),
-            (_, Ok(offsets)) => Ok(offsets),
+        let confidential = lockdown == Some("confidentiality");
+        let reads_kernel = match offsets::look_up_by_address(types) {
+            _ if confidential => Err("lockdown `confidentiality` forbids to read kernel memory".to_owned()),
+            Err(error) => Err(format!("{error:#}")),
+            Ok(offsets) => Ok(offsets),
+        };
+        // The kernel would allow it. But aya tries whether kernel memory may be read, takes the refusal for a
+        // kernel before 5.5, and has user memory read by the helper of that time, which is refused too.
+        let copies_user = if confidential {
+            Err("lockdown `confidentiality` forbids the helper by which the bytes of a call are copied"
+                .to_owned())
+        } else {
+            Ok(())
         };
         let arguments = types.function_arguments("tcp_recvmsg").map_or(0, |arguments| arguments.len());
         Self {
             helpers: types.has_enumerator("bpf_func_id", YOUNGEST_HELPER),
             reads_kernel,
+            copies_user,
             receive_arguments: u32::try_from(arguments).unwrap_or(0),
         }
     }

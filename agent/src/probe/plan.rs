@@ -74,8 +74,8 @@ pub enum Kind {
 pub enum Needs {
     /// Nothing that kernels differ in.
     Nothing,
-    /// The registers of the system call: helpers of 5.16, or reads of kernel memory.
-    Registers,
+    /// Copies of a call's bytes, which its registers tell the place of: helpers of 5.16, or reads of kernel memory.
+    Bytes,
     /// Reads of kernel memory.
     KernelMemory,
 }
@@ -114,9 +114,11 @@ impl Program {
             found.join(", "),
             self.takes.join(", ")
         );
-        match (self.needs, &features.reads_kernel) {
-            (Needs::Registers, Err(reason)) if !features.helpers => bail!("{reason}"),
-            (Needs::KernelMemory, Err(reason)) => bail!("{reason}"),
+        let Features { helpers, reads_kernel, copies_user, .. } = features;
+        match (self.needs, reads_kernel, copies_user) {
+            (Needs::Bytes, _, Err(reason)) => bail!("{reason}"),
+            (Needs::Bytes, Err(reason), _) if !helpers => bail!("{reason}"),
+            (Needs::KernelMemory, Err(reason), _) => bail!("{reason}"),
             _ => Ok(()),
         }
     }
@@ -175,7 +177,7 @@ const fn on_entry(name: &'static str, hook: &'static str, takes: &'static [&'sta
 }
 
 const fn call(kind: Kind, name: &'static str, hook: &'static str, takes: &'static [&'static str]) -> Program {
-    Program { name, kind, hook, takes, needs: Needs::Registers }
+    Program { name, kind, hook, takes, needs: Needs::Bytes }
 }
 
 const TCP_READ: Program = call(Kind::Return, "tcp_read", "tcp_recvmsg", &["sock *", "msghdr *"]);

@@ -4,6 +4,7 @@
 //! folder in this order, `b` nine times; and `after=BYTES`, once so many of it were read. Whatever does not say so is
 //! read and not answered. Out: the answers. Understands nothing of HTTP.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,12 +50,19 @@ async fn listen(arguments: Arguments) -> Result<()> {
         let (stream, _) = listener.accept().await.context("accept")?;
         let answers = Rc::clone(&answers);
         tokio::task::spawn_local(async move {
-            // A client may go at any moment: that is its test.
-            if let Err(error) = serve(stream, &answers).await {
+            if let Err(error) = serve(stream, &answers).await
+                && !is_gone(&error)
+            {
                 eprintln!("puppet: {error:#}");
             }
         });
     }
+}
+
+/// A client may go at any moment: that is its test.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
 }
 
 /// What a request wants.

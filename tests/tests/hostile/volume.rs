@@ -124,36 +124,57 @@ fn bodies_of_a_gigabyte_pass_by() {
 
 #[test]
 fn connections_that_come_and_go_on_the_same_ports_are_each_counted() {
-    const RATE: u32 = 2_000;
+    const CLIENTS: u32 = 4;
+    const RATE_EACH: u32 = 500;
     const SECONDS: u32 = 4;
-    const PORTS: u16 = 64;
     let Some(scene) = Scene::set() else { return };
     scene.answer("health", HEALTHY);
     let server = scene.puppet_address();
     let began = Instant::now();
-    let mut asked = 0;
-    for number in 0..RATE * SECONDS {
-        let due = Duration::from_secs(1) * number / RATE;
-        if let Some(wait) = due.checked_sub(began.elapsed()) {
-            thread::sleep(wait);
-        }
-        let mut stream = connect_from(41_000 + (number % u32::from(PORTS)) as u16, server);
-        // Every fourth goes without a word, every fourth in the middle of one.
-        match number % 4 {
-            0 => {}
-            1 => stream.write_all(&HEALTH[..10]).unwrap(),
-            _ => {
-                ask(&mut stream, HEALTH, HEALTHY.len() as u64);
-                asked += 1;
-            }
-        }
-    }
-    println!("{} connections in {:?}", RATE * SECONDS, began.elapsed());
+    let client = |number: u32| {
+        thread::spawn(move || {
+            (0..RATE_EACH * SECONDS).map(|turn| come_and_go(server, number, turn, RATE_EACH)).sum::<u32>()
+        })
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+    let asked: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    println!("{} connections in {:?}", CLIENTS * RATE_EACH * SECONDS, began.elapsed());
     scene.settle();
     let health = scene.metric("inferscope_http_requests_total", &[("route", "/health"), ("code", "200")]);
+    println!("{:?}", scene.samples("inferscope_http_requests_total"));
+    println!(
+        "{:?}",
+        scene.samples("inferscope_parse_failures_total").iter().filter(|s| s.value > 0.0).collect::<Vec<_>>()
+    );
+    println!(
+        "{:?}",
+        scene.samples("inferscope_events_lost_total").iter().filter(|s| s.value > 0.0).collect::<Vec<_>>()
+    );
+    println!("{:?}", scene.samples("inferscope_events_total"));
     assert_eq!(health, f64::from(asked));
     assert_eq!(scene.metric("vllm_requests_total", &[]), 0.0);
     scene.aftermath();
+}
+
+/// One connection of a client that makes `rate` a second, from one of its few ports; how many requests it made.
+fn come_and_go(server: SocketAddr, client: u32, turn: u32, rate: u32) -> u32 {
+    const PORTS: u32 = 16;
+    thread::sleep(Duration::from_secs(1) / rate / 2);
+    // Below those that the kernel gives out.
+    let port = 23_000 + client * PORTS + turn % PORTS;
+    let mut stream = connect_from(u16::try_from(port).unwrap(), server);
+    // Every fourth goes without a word, every fourth in the middle of one.
+    match turn % 4 {
+        0 => 0,
+        1 => {
+            stream.write_all(&HEALTH[..10]).unwrap();
+            0
+        }
+        _ => {
+            ask(&mut stream, HEALTH, HEALTHY.len() as u64);
+            1
+        }
+    }
 }
 
 /// A connection from a port that the one before it may just have left: it ends by a reset, so that no port rests.

@@ -60,7 +60,8 @@ fn without(duty: &Duty) -> (Option<Cause>, &'static str) {
         "socket bytes" => (
             Some(Cause::NoSocketHook),
             "use a kernel that has the tracepoints of sockets (Linux 6.3 or later: Debian 13, Ubuntu 24.04, RHEL 10) or \
-             whose functions may be traced (5.10 or later, not hardened against it)",
+             whose functions may be traced (5.10 or later, not hardened against it), and boot with lockdown=integrity \
+             rather than confidentiality",
         ),
         "time of writes" => (
             Some(Cause::NoSendTime),

@@ -287,15 +287,16 @@ fn locked_memory_counts_before_5_11_only() {
 }
 
 #[test]
-fn confidentiality_stops_kernels_without_the_helpers_only() {
+fn confidentiality_stops_it_and_says_so() {
     let lockdown = Some("none integrity [confidentiality]");
-    check(&Sample { lockdown, ..Sample::default() }, 0, &[]);
-    let old = Sample { lockdown, helpers: false, ..Sample::default() };
-    check(&old, 13, &[("socket bytes", State::Missing)]);
-    let (_folder, node) = old.write();
-    let bytes =
-        Report::of(&node).findings.into_iter().find(|finding| finding.name == "socket bytes").unwrap();
-    assert!(bytes.found.contains("lockdown `confidentiality` forbids"), "{}", bytes.found);
+    for helpers in [false, true] {
+        let sample = Sample { lockdown, helpers, ..Sample::default() };
+        check(&sample, 13, &[("socket bytes", State::Missing)]);
+        let (_folder, node) = sample.write();
+        let mut findings = Report::of(&node).findings.into_iter();
+        let bytes = findings.find(|finding| finding.name == "socket bytes").unwrap();
+        assert!(bytes.found.contains("lockdown `confidentiality` forbids"), "{}", bytes.found);
+    }
 }
 
 #[test]
