@@ -1,7 +1,8 @@
 //! How events leave: the two rings and the counters of what did not fit.
 //!
-//! Nothing here wakes the reader: waking costs ten times the program, so the agent looks at the rings
-//! at a steady pace and their size covers a reader that gets no processor for seconds.
+//! No socket event wakes the reader: waking costs ten times the program, so the agent looks at the rings at a
+//! steady pace and their size covers a reader that gets no processor for seconds. A process event does, where
+//! the reader waits: what a new server does before it is watched is not seen.
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::map;
@@ -56,6 +57,6 @@ pub fn socket_event(event: &SocketEvent) {
 
 #[inline(always)]
 pub fn process_event(event: &ProcessEvent) {
-    let result = PROCESSES.output::<ProcessEvent>(event, BPF_RB_NO_WAKEUP as u64);
+    let result = PROCESSES.output::<ProcessEvent>(event, 0);
     count(if result.is_ok() { Counter::ProcessSent } else { Counter::ProcessRingFull });
 }

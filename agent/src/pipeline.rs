@@ -24,6 +24,7 @@ use crate::health::{Health, SignalState};
 use crate::lifecycle::privileges::confine;
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
+use crate::probe::ring::Bell;
 use crate::registry::Registries;
 use crate::request::record::Observation;
 use crate::request::{Connections, Follow};
@@ -33,7 +34,8 @@ use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
 use crate::workload::{Changes, Workloads};
 
-/// Pace at which the rings are looked at: what a record waits at most, and 20 wake-ups a second.
+/// Pace at which the rings are looked at: what a record waits at most, and 20 wake-ups a second. A process that
+/// comes wakes the agent at once.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
 /// Socket events between two looks at the process ring.
 const DRAIN_EVENTS: usize = 4096;
@@ -60,13 +62,14 @@ pub fn run(start: Start) -> Result<()> {
         .enable_all()
         .build()
         .context("start the pipeline's clock")?;
-    let happens = {
-        let _inside = own.enter();
-        Happens { lifecycle: Lifecycle::listen()?, beat: Beat::every(DRAIN_EVERY)? }
-    };
+    let inside = own.enter();
+    let lifecycle = Lifecycle::listen()?;
     let manager = ServiceManager::of_process();
     let listener = listen(&config)?;
     let (pipeline, shared) = Pipeline::new(&config)?;
+    let bell = pipeline.probe.rings.process_bell()?;
+    let happens = Happens { lifecycle, bell, beat: Beat::every(DRAIN_EVERY)? };
+    drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
     shared.health.set_sandbox(confine(&config.sandbox)?);
     let server = tokio::runtime::Builder::new_multi_thread()
@@ -107,6 +110,7 @@ fn listen(config: &Config) -> Result<std::net::TcpListener> {
 /// What the pipeline waits for.
 struct Happens {
     lifecycle: Lifecycle,
+    bell: Bell,
     beat: Beat,
 }
 
@@ -175,6 +179,9 @@ impl Pipeline {
                         manager.ready(&account::summary(&self.probe, &self.workloads));
                     }
                 },
+                () = happens.bell.rung() => {
+                    self.drain();
+                }
                 () = happens.beat.next() => {
                     let now = Instant::now();
                     if scan.is_over(now) {
@@ -215,6 +222,8 @@ impl Pipeline {
             let taken = self.take_sockets();
             self.hand_on();
             if taken < DRAIN_EVENTS {
+                let now = BootTime::now();
+                self.connections.on_all_taken(now, &mut self.models, &mut self.observations);
                 self.end_exited();
                 return true;
             }

@@ -51,6 +51,8 @@ pub struct Connection {
     blocked: Option<BootTime>,
     /// Number that the next event should have.
     sequence: u32,
+    /// Number of an end that has arrived and is not in its place yet.
+    held_end: Option<u32>,
     reader_tgid: u32,
     family: u8,
     failures: u8,
@@ -127,6 +129,7 @@ impl Connection {
             peer_closed: None,
             blocked: None,
             sequence: header.sequence,
+            held_end: None,
             reader_tgid: header.tgid,
             family: header.family,
             failures: 0,
@@ -180,12 +183,29 @@ impl Connection {
         }
     }
 
-    /// A gap in the numbers is a loss; numbers that begin again are those of a kernel that forgot the socket.
+    /// The end that carries this number has arrived, and is held until its time has come.
+    pub fn hold_end(&mut self, sequence: u32) {
+        self.held_end = Some(sequence);
+    }
+
+    /// A gap in the numbers is a loss; numbers that begin again are those of a kernel that forgot the socket. Two
+    /// events that two processors made at once may carry the same number.
     fn count_lost(&mut self, event: &SocketBytes<'_>, outlet: &mut Outlet<'_>) {
-        let lost = event.event.sequence.wrapping_sub(self.sequence);
-        self.sequence = event.event.sequence.wrapping_add(1);
+        let number = event.event.sequence;
+        let mut lost = number.wrapping_sub(self.sequence);
         let first = event.event.flags & FLAG_FIRST != 0 && !std::mem::take(&mut self.fresh);
-        if first || lost > u32::MAX / 2 {
+        let behind = lost > u32::MAX / 2;
+        if !first && behind && (lost == u32::MAX || event.event.tgid == 0) {
+            return;
+        }
+        if let Some(held) = self.held_end
+            && (held == number || (!behind && held.wrapping_sub(self.sequence) < lost))
+        {
+            lost -= u32::from(held != number);
+            self.held_end = None;
+        }
+        self.sequence = number.wrapping_add(1);
+        if first || behind {
             outlet.counts.connections_forgotten += 1;
             self.reads = Flow::default();
             self.writes = Flow::default();

@@ -8,6 +8,7 @@ mod assembly;
 mod connection;
 mod counts;
 mod document;
+mod ends;
 mod exchange;
 mod framing;
 mod http;
@@ -30,13 +31,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferscope_common::decode::SocketBytes;
-use inferscope_common::socket::SocketKind;
+use inferscope_common::socket::{SocketEvent, SocketKind};
 
 use crate::clock::BootTime;
 use crate::workload::Workload;
 use crate::workload::labels::ModelLabels;
 use connection::{Close, Connection, Next};
 pub use counts::Counts;
+use ends::Ends;
 use exchange::Outlet;
 use record::{Observation, OpenRequest};
 pub use settings::{CONNECTIONS_MAX, Settings};
@@ -68,6 +70,7 @@ pub struct Connections {
     /// Memory that all of them hold.
     held: usize,
     counts: Counts,
+    ends: Ends,
     /// When the open Unix sockets were last looked at.
     unix_seen: BootTime,
 }
@@ -91,6 +94,7 @@ impl Connections {
             requests: 0,
             held: 0,
             counts: Counts::default(),
+            ends: Ends::default(),
             unix_seen: BootTime::default(),
         }
     }
@@ -110,6 +114,40 @@ impl Connections {
         out: &mut Vec<Observation>,
     ) -> Follow {
         self.counts.events += 1;
+        if let Some(end) = self.ends.before(&event.event) {
+            self.take_end(end, models, out);
+        }
+        let end = matches!(event.kind, SocketKind::PeerClosed | SocketKind::Reset | SocketKind::Closed);
+        if end
+            && event.event.tgid == 0
+            && let Some(connection) = self.connections.get_mut(&event.event.socket)
+            && self.ends.hold(event.event)
+        {
+            connection.hold_end(event.event.sequence);
+            return Follow::Keep;
+        }
+        self.take(event, workload, models, out)
+    }
+
+    /// All that the ring held was taken.
+    pub fn on_all_taken(&mut self, now: BootTime, models: &mut ModelLabels, out: &mut Vec<Observation>) {
+        for end in self.ends.settled(now) {
+            self.take_end(end, models, out);
+        }
+    }
+
+    fn take_end(&mut self, end: SocketEvent, models: &mut ModelLabels, out: &mut Vec<Observation>) {
+        let Ok(kind) = SocketKind::try_from(end.kind) else { return };
+        self.take(&SocketBytes { event: end, kind, head: &[], tail: &[] }, None, models, out);
+    }
+
+    fn take(
+        &mut self,
+        event: &SocketBytes<'_>,
+        workload: Option<&Arc<Workload>>,
+        models: &mut ModelLabels,
+        out: &mut Vec<Observation>,
+    ) -> Follow {
         let socket = event.event.socket;
         if !self.connections.contains_key(&socket) {
             // A connection that only ends, or waits, had nothing to measure.
@@ -161,6 +199,9 @@ impl Connections {
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
     ) {
+        for end in self.ends.all() {
+            self.take_end(end, models, out);
+        }
         self.close(models, out, |_, connection| {
             (connection.reader_tgid() == tgid).then_some((Close::Exited, now))
         });

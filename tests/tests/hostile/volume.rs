@@ -141,16 +141,6 @@ fn connections_that_come_and_go_on_the_same_ports_are_each_counted() {
     println!("{} connections in {:?}", CLIENTS * RATE_EACH * SECONDS, began.elapsed());
     scene.settle();
     let health = scene.metric("inferscope_http_requests_total", &[("route", "/health"), ("code", "200")]);
-    println!("{:?}", scene.samples("inferscope_http_requests_total"));
-    println!(
-        "{:?}",
-        scene.samples("inferscope_parse_failures_total").iter().filter(|s| s.value > 0.0).collect::<Vec<_>>()
-    );
-    println!(
-        "{:?}",
-        scene.samples("inferscope_events_lost_total").iter().filter(|s| s.value > 0.0).collect::<Vec<_>>()
-    );
-    println!("{:?}", scene.samples("inferscope_events_total"));
     assert_eq!(health, f64::from(asked));
     assert_eq!(scene.metric("vllm_requests_total", &[]), 0.0);
     scene.aftermath();

@@ -305,3 +305,64 @@ fn a_request_without_a_byte_for_long_is_stalled() {
     trace.at(100).state(SocketKind::WriteBlocked);
     check_stall(&mut trace, Stall::ClientNotReading);
 }
+
+#[test]
+fn an_end_that_overtakes_the_write_before_it_takes_its_place() {
+    for end in [SocketKind::Reset, SocketKind::PeerClosed, SocketKind::Closed] {
+        let mut trace = Trace::new();
+        trace.at(100).read(chat()).at(200).overtaken_write(answer(), end, 210);
+        let record = trace.record();
+        assert_eq!((record.outcome, record.end.0, record.incomplete), (Outcome::Ok, 200, None), "{end:?}");
+        trace.all_taken(SECOND);
+        assert_eq!(trace.records().len(), 1, "{end:?}");
+        assert_eq!(trace.connections.counts().events_missed, 0, "{end:?}");
+    }
+}
+
+#[test]
+fn an_end_in_the_middle_is_an_abort_once_nothing_can_come_before_it() {
+    let mut trace = Trace::new();
+    trace.at(100).read(chat()).at(200).overtaken_write(STREAM_HEAD, SocketKind::Reset, 210);
+    trace.all_taken(0);
+    assert!(trace.records().is_empty());
+    trace.all_taken(SECOND);
+    let record = trace.record();
+    assert_eq!((record.outcome, record.end.0, record.incomplete), (Outcome::ClientAbort, 210, None));
+}
+
+#[test]
+fn an_end_is_in_its_place_when_its_process_ends() {
+    let mut trace = Trace::new();
+    trace.at(100).read(chat()).at(200).overtaken_write(STREAM_HEAD, SocketKind::Reset, 210);
+    let tgid = trace.event.tgid;
+    trace.at(300).process_exit(tgid);
+    assert_eq!((trace.record().outcome, trace.record().end.0), (Outcome::ClientAbort, 210));
+}
+
+#[test]
+fn numbers_taken_in_another_order_than_the_times_are_no_loss() {
+    let mut trace = Trace::new();
+    trace.at(100).read(chat()).at(210).end_by_itself(SocketKind::PeerClosed);
+    trace.at(200).write(answer()).all_taken(SECOND);
+    let record = trace.record();
+    assert_eq!((record.outcome, record.end.0, record.incomplete), (Outcome::Ok, 200, None));
+    assert_eq!(trace.connections.counts().events_missed, 0);
+}
+
+#[test]
+fn a_loss_beside_an_end_that_is_held_is_counted_once() {
+    let mut trace = Trace::new();
+    trace.at(100).read(chat()).lose(SocketKind::Write, 10);
+    trace.at(300).end_by_itself(SocketKind::PeerClosed).at(250).write(token()).all_taken(SECOND);
+    assert_eq!(trace.connections.counts().events_missed, 1);
+}
+
+#[test]
+fn a_number_that_two_processors_took_is_no_loss() {
+    let mut trace = Trace::new();
+    trace.at(100).read(chat()).at(200).write(STREAM_HEAD).repeat_number().write(token());
+    trace.at(300).write("0\r\n\r\n");
+    let record = trace.record();
+    assert_eq!((record.outcome, record.incomplete), (Outcome::Ok, None));
+    assert_eq!(trace.connections.counts().connections_forgotten, 0);
+}

@@ -104,6 +104,36 @@ impl Trace {
         self
     }
 
+    /// The end of the connection that the kernel tells by itself, ahead of the write before it.
+    pub fn overtaken_write(&mut self, bytes: impl AsRef<[u8]>, end: SocketKind, at: u64) -> &mut Self {
+        let (written, bytes) = (self.time, bytes.as_ref());
+        self.sequence += 1;
+        self.at(at).end_by_itself(end);
+        self.sequence -= 2;
+        self.at(written).write(bytes);
+        self.sequence += 1;
+        self.at(at)
+    }
+
+    /// An end that the kernel tells by itself.
+    pub fn end_by_itself(&mut self, end: SocketKind) -> &mut Self {
+        let event = SocketEvent { tgid: 0, tid: 0, len: 0, offset: 0, ..self.event };
+        self.send(end, event, b"", b"");
+        self
+    }
+
+    /// The next event has the number of the one before it.
+    pub fn repeat_number(&mut self) -> &mut Self {
+        self.sequence -= 1;
+        self
+    }
+
+    /// The ring was empty, so long after the last event.
+    pub fn all_taken(&mut self, after: u64) -> &mut Self {
+        self.connections.on_all_taken(BootTime(self.time + after), &mut self.models, &mut self.out);
+        self
+    }
+
     /// What follows is numbered from 0, as of another connection.
     pub fn restart_numbers(&mut self) -> &mut Self {
         self.sequence = 0;
