@@ -21,6 +21,7 @@ use crate::oracle::{
     AgentRecord, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
 };
 use crate::rights::Rights;
+use crate::skipped;
 use crate::socket::Endpoint;
 use crate::wire::{self, Capture};
 
@@ -368,7 +369,9 @@ async fn load_once_and_compare(
     reader.settle(exchanges.iter().filter(|exchange| exchange.is_inference()).count())?;
     let records = serde_json::to_vec_pretty(&reader.records).context("write records as JSON")?;
     std::fs::write(folder.join("records.json"), records).context("keep the records")?;
-    Ok(compare(exchanges, &reader.records, machine::bounds(source)))
+    let (mut exchanges, mut records) = (exchanges.to_vec(), reader.records);
+    skipped::set_aside(agent, &mut exchanges, &mut records)?;
+    Ok(compare(&exchanges, &records, machine::bounds(source)))
 }
 
 /// What the sources and the agent say of the first requests that differ, from the files that a comparison leaves: of an

@@ -16,6 +16,7 @@ pub mod oracle;
 pub mod page;
 pub mod prometheus;
 pub mod rights;
+pub(crate) mod skipped;
 pub mod soak;
 pub mod socket;
 pub mod stage;

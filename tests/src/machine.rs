@@ -48,6 +48,11 @@ pub fn bounds(source: Source) -> Bounds {
     }
 }
 
+/// Of so many requests, those at most of which a part may be missing where the agent has counted that.
+pub(crate) fn skipped_max(requests: usize) -> usize {
+    if is_emulated() { (requests as f64 * EMULATED_STRAYS).ceil() as usize } else { 0 }
+}
+
 /// As many requests under way as a load should have, or fewer here.
 #[must_use]
 pub fn concurrency(wanted: usize) -> usize {
