@@ -11,7 +11,7 @@ pub enum ProcessKind {
     Exec = 1,
     /// A watched process made a child, which is watched from its first instruction.
     Fork = 2,
-    /// The first thread of a watched process ended; the others may go on.
+    /// The last thread of a watched process ends. May come twice.
     Exit = 3,
     /// A watched process began to listen on TCP port `port`.
     Listen = 4,

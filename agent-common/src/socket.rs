@@ -90,7 +90,8 @@ pub struct SocketEvent {
     pub arrival_ns: u64,
     /// The socket, never reused: its cookie (its address where the kernel has no cookie).
     pub socket: u64,
-    /// Bytes that passed in this event's direction before it, counted since [`FLAG_FIRST`].
+    /// Bytes that passed in this event's direction before it, counted since [`FLAG_FIRST`], those of calls that no
+    /// program saw included where TCP's own position tells.
     pub offset: u64,
     /// Process of the call; of a state change that the kernel made by itself, 0.
     pub tgid: u32,
@@ -98,7 +99,8 @@ pub struct SocketEvent {
     pub tid: u32,
     /// Bytes the call moved; 0 for what is neither a read nor a write.
     pub len: u32,
-    /// Number of this event among those of its socket, lost ones included: a gap is a loss. Two events
+    /// Number of this event among those of its socket, lost ones and calls that no program saw included: a gap is
+    /// a loss. Two events
     /// that two processors make at once may carry the same number.
     pub sequence: u32,
     /// Bytes that follow this header from the start of what was moved.
@@ -141,11 +143,20 @@ pub struct SocketState {
     pub verdict: u32,
     /// Weight of calls whose bytes were not HTTP while the verdict was open.
     pub strikes: u32,
-    /// Zero.
-    pub padding: u32,
+    /// `POSITION_*`: which of the two positions below are known.
+    pub positions: u32,
+    /// TCP's own position in what was read, after the last event that read.
+    pub read_position: u32,
+    /// The same of what was written.
+    pub write_position: u32,
 }
 
-const _: () = assert!(size_of::<SocketState>() == 64 && align_of::<SocketState>() == 8);
+/// [`SocketState::read_position`] is known.
+pub const POSITION_READ: u32 = 1;
+/// [`SocketState::write_position`] is known.
+pub const POSITION_WRITE: u32 = 2;
+
+const _: () = assert!(size_of::<SocketState>() == 72 && align_of::<SocketState>() == 8);
 
 /// What a socket is taken for. Values of [`SocketState::verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

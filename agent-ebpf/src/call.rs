@@ -35,6 +35,8 @@ pub trait Call {
     /// Address of its Unix socket, or 0.
     fn unix_address(&self) -> u64;
     fn buffer(&self) -> Buffer;
+    /// TCP's own position in what was read or written; `None` where there is none.
+    fn position(&self, write: bool) -> Option<u32>;
 }
 
 /// What a call's result says, if it says anything: its kind.
@@ -84,7 +86,14 @@ pub fn note<C: Call>(call: &C, write: bool) {
     }
     let moved = Moved { kind, family: family as u8, id: call.id(), len, buffer };
     // SAFETY: as above.
-    unsafe { send(scratch, socket, key, &moved) };
+    unsafe {
+        if len > 0
+            && let Some(position) = call.position(write)
+        {
+            state::note_position(socket, write, position, len);
+        }
+        send(scratch, socket, key, &moved);
+    }
 }
 
 /// Looks at the first bytes of a call while the verdict is open; true when the socket is inbound.

@@ -5,7 +5,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_skc_to_unix_sock};
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock};
 
 use crate::features;
 
@@ -42,10 +42,28 @@ static UNIX_ADDR: Global<u32> = Global::new(0);
 /// `msghdr.msg_flags`: u32, the flags of a call that sends.
 #[unsafe(no_mangle)]
 static MSGHDR_FLAGS: Global<u32> = Global::new(0);
+/// `tcp_sock.copied_seq`: u32, the first byte that was not read yet.
+#[unsafe(no_mangle)]
+static TCP_COPIED_SEQ: Global<u32> = Global::new(0);
+/// `tcp_sock.write_seq`: u32, the first byte that was not written yet.
+#[unsafe(no_mangle)]
+static TCP_WRITE_SEQ: Global<u32> = Global::new(0);
+/// `inet_connection_sock.icsk_ulp_ops`: not null where a layer such as TLS in the kernel changes the bytes.
+#[unsafe(no_mangle)]
+static TCP_ULP_OPS: Global<u32> = Global::new(0);
+/// `sock.sk_protocol`: u16.
+#[unsafe(no_mangle)]
+static SOCK_PROTOCOL: Global<u32> = Global::new(0);
 /// `sk_buff.cb`: of a TCP segment, its first and last sequence number, u32 each.
 #[unsafe(no_mangle)]
 static SKB_CB: Global<u32> = Global::new(0);
 
+/// `task_struct.signal`: what the threads of a process share.
+#[unsafe(no_mangle)]
+static TASK_SIGNAL: Global<u32> = Global::new(0);
+/// `signal_struct.live`: i32, threads that have not begun to end.
+#[unsafe(no_mangle)]
+static SIGNAL_LIVE: Global<u32> = Global::new(0);
 /// `task_struct.stack`, in which the registers of the system call lie.
 #[unsafe(no_mangle)]
 static TASK_STACK: Global<u32> = Global::new(0);
@@ -100,6 +118,13 @@ pub fn task_tid(task: *const Task) -> u32 {
     unsafe { load(task.cast(), TASK_PID.load()) }
 }
 
+/// Threads of its process that have not begun to end.
+#[inline(always)]
+pub fn task_threads(task: *const Task) -> i32 {
+    let signal: *const u8 = unsafe { load(task.cast(), TASK_SIGNAL.load()) };
+    unsafe { load(signal, SIGNAL_LIVE.load()) }
+}
+
 #[inline(always)]
 pub fn sock_family(sock: *const Sock) -> u16 {
     unsafe { load(sock.cast(), SOCK_FAMILY.load()) }
@@ -149,6 +174,36 @@ pub fn unix_address(sock: *const Sock) -> u64 {
         return 0;
     }
     unsafe { load(unix.cast_const().cast(), UNIX_ADDR.load()) }
+}
+
+/// TCP's own position in what was read or written; `None` for what is no TCP, or carries other bytes than the calls.
+#[inline(always)]
+pub fn tcp_position(sock: *const Sock, write: bool) -> Option<u32> {
+    // SAFETY: a socket by the kernel's own type; the helper checks that it is a TCP one.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sock.cast_mut().cast()) };
+    if tcp.is_null() {
+        return None;
+    }
+    let tcp: *const u8 = tcp.cast_const().cast();
+    // SAFETY: as the loads above.
+    unsafe {
+        if load::<u64>(tcp, TCP_ULP_OPS.load()) != 0 {
+            return None;
+        }
+        Some(if write { load(tcp, TCP_WRITE_SEQ.load()) } else { load(tcp, TCP_COPIED_SEQ.load()) })
+    }
+}
+
+/// The same of a socket of which the address alone is known.
+#[inline(always)]
+pub fn tcp_position_at(sock: u64, write: bool) -> Option<u32> {
+    const IPPROTO_TCP: u16 = 6;
+    if read_kernel::<u16>(sock, SOCK_PROTOCOL.load())? != IPPROTO_TCP
+        || read_kernel::<u64>(sock, TCP_ULP_OPS.load())? != 0
+    {
+        return None;
+    }
+    read_kernel(sock, if write { TCP_WRITE_SEQ.load() } else { TCP_COPIED_SEQ.load() })
 }
 
 /// The socket's cookie as it stands: 0 for a socket that no program here has looked at yet.

@@ -50,9 +50,10 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: *const Task = ctx.arg(0);
     let tgid = offsets::task_tgid(task);
-    if watch::is_watched(tgid) && offsets::task_tid(task) == tgid {
+    // Two threads that end at once may both be the last: the second event says nothing new.
+    if watch::is_watched(tgid) && offsets::task_threads(task) == 0 {
         emit(ProcessKind::Exit, tgid, 0);
-        debug!(&ctx, "the first thread of process {} ended", tgid);
+        debug!(&ctx, "process {} ended", tgid);
     }
     0
 }

@@ -13,7 +13,8 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::LruHashMap;
 use inferscope_common::counter::Counter;
 use inferscope_common::socket::{
-    FLAG_FIRST, OVERRULED_MAX, SOCKETS_MAX, SocketEvent, SocketKind, SocketState, Verdict,
+    FLAG_FIRST, OVERRULED_MAX, POSITION_READ, POSITION_WRITE, SOCKETS_MAX, SocketEvent, SocketKind,
+    SocketState, Verdict,
 };
 
 use crate::offsets::{self, Sock};
@@ -28,6 +29,9 @@ static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(SOCK
 /// Sockets that the agent has given up on: no HTTP after all. Asked rarely, since few are.
 #[map]
 static OVERRULED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(OVERRULED_MAX, 0);
+
+/// Bytes that can pass unseen between two events: half of what a position can tell.
+const MISSED_MAX: u32 = u32::MAX / 2;
 
 /// Events of a socket between two looks at OVERRULED.
 const OVERRULED_EVERY: u32 = 16;
@@ -102,7 +106,9 @@ pub fn find_or_insert_at(address: u64) -> Option<*mut SocketState> {
         sequence: 0,
         verdict: 0,
         strikes: 0,
-        padding: 0,
+        positions: 0,
+        read_position: 0,
+        write_position: 0,
     };
     let _ = SOCKETS.insert(address, fresh, 0);
     let state = SOCKETS.get_ptr_mut(address);
@@ -135,6 +141,36 @@ pub unsafe fn is_overruled(socket: *mut SocketState, key: u64) -> bool {
     }
     let _ = OVERRULED.remove(key);
     true
+}
+
+/// Compares TCP's own position with what was counted: bytes between are of calls that no program saw. The kernel
+/// skips a program while the same program is interrupted on that processor, and others may pass beside the hooks.
+///
+/// # Safety
+/// `socket` is a live value.
+#[inline(always)]
+pub unsafe fn note_position(socket: *mut SocketState, write: bool, position: u32, moved: u32) {
+    let socket = unsafe { &mut *socket };
+    let known = if write { POSITION_WRITE } else { POSITION_READ };
+    let before = if write { socket.write_position } else { socket.read_position };
+    let missed = position.wrapping_sub(before).wrapping_sub(moved);
+    if write {
+        socket.write_position = position;
+    } else {
+        socket.read_position = position;
+    }
+    let compare = socket.positions & known != 0;
+    socket.positions |= known;
+    // One is the end of the stream, which has a place of its own; a negative number, two threads at once.
+    if !compare || missed <= 1 || missed > MISSED_MAX {
+        return;
+    }
+    socket.sequence += 1;
+    if write {
+        socket.written_bytes += missed as u64;
+    } else {
+        socket.read_bytes += missed as u64;
+    }
 }
 
 /// Begins the next event of a socket: its number, time and kind. A write's time is when the kernel took

@@ -59,6 +59,11 @@ impl Call for Returned {
     fn buffer(&self) -> Buffer {
         self.registers.buffer()
     }
+
+    #[inline(always)]
+    fn position(&self, write: bool) -> Option<u32> {
+        offsets::tcp_position_at(self.sock, write)
+    }
 }
 
 #[btf_tracepoint(function = "sys_exit")]

@@ -64,6 +64,11 @@ impl Call for Traced {
     fn buffer(&self) -> Buffer {
         registers::current().map_or(Buffer::UNKNOWN, |registers| registers.buffer())
     }
+
+    #[inline(always)]
+    fn position(&self, write: bool) -> Option<u32> {
+        offsets::tcp_position(self.sock, write)
+    }
 }
 
 /// The current thread, where its process is watched.

@@ -166,6 +166,7 @@ struct Metrics {
     model_overflow: Totals<NoLabels>,
     connections_refused: Counter,
     scrapes: Counter,
+    ticks: Counter,
     scrape_seconds: Gauge<f64, AtomicU64>,
 }
 
@@ -232,6 +233,7 @@ impl Health {
     /// The pipeline is alive at `now`.
     pub fn tick(&self, now: BootTime) {
         self.0.ticked.store(now.0, Ordering::Relaxed);
+        self.0.metrics.ticks.inc();
     }
 
     /// The workloads as they are.
@@ -310,6 +312,9 @@ impl Health {
 impl Metrics {
     /// Names are without what the library adds: unit, `_total`, `_info` of an info, the final full stop.
     fn register(&self, registry: &mut Registry) {
+        // First on the page: what stands behind it is at least as new.
+        let help = "Ticks of the agent, one a second; its counters of itself are those of the newest";
+        registry.register("inferscope_ticks", help, self.ticks.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("inferscope_build", "Version of the agent", build);
         let help = "Where a workload runs; join it by the label workload";
@@ -488,6 +493,7 @@ mod tests {
         health.set_parse_failures(ParseFailure::Http2, 3);
         health.set_program_runs("socket_read", 1000, Duration::from_micros(250));
         health.set_model_overflow(4);
+        health.tick(BootTime(1));
         health.scraped(Duration::from_millis(2));
         let page = page(&registry);
         check(
@@ -501,6 +507,7 @@ mod tests {
                 r#"inferscope_program_runs_total{program="socket_read"} 1000"#,
                 r#"inferscope_program_run_seconds_total{program="socket_read"} 0.00025"#,
                 "inferscope_model_label_overflow_total 4",
+                "inferscope_ticks_total 1",
                 "inferscope_scrape_duration_seconds 0.002",
             ],
         );

@@ -256,10 +256,8 @@ impl Pipeline {
     fn end_exited(&mut self) {
         for event in std::mem::take(&mut self.exits) {
             self.take_process(&event);
-            if self.workloads.find(event.tgid).is_none() {
-                let (tgid, now) = (event.tgid, BootTime(event.time_ns));
-                self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
-            }
+            let (tgid, now) = (event.tgid, BootTime(event.time_ns));
+            self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
         }
         self.hand_on();
     }

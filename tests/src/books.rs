@@ -4,16 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::harness::AgentProcess;
+use crate::oracle::http_get;
 use crate::page::{self, Family, Format, Sample};
+use crate::socket::Endpoint;
 use crate::stage::{metrics_text, until};
 
-/// The agent's own counters are at most this old, and a little.
-pub const TICK: Duration = Duration::from_millis(1_200);
+/// A tick is a second; a machine that has much else to do may take longer.
+const TICK_MAX: Duration = Duration::from_secs(30);
+/// Between two looks for it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What waits in the ring is taken in this time, or not at all.
 const SETTLED_MAX: Duration = Duration::from_secs(30);
 
@@ -36,6 +41,28 @@ const NEVER_LOST: [(&str, &str); 8] = [
 #[derive(Clone, Debug)]
 pub struct Books(pub BTreeMap<String, Family>);
 
+/// Waits until the agent has looked at everything that happened before this call, and said so on its page.
+///
+/// # Errors
+///
+/// Where the agent does not answer, or has stopped looking.
+pub fn tick_over(agent: SocketAddr) -> Result<()> {
+    let ticks = || {
+        let page = http_get(&Endpoint::Tcp(agent), "/metrics")?;
+        let page = String::from_utf8(page).context("read the agent's page")?;
+        let books = Books(page::read(&page, Format::Text)?);
+        Ok::<_, anyhow::Error>(books.sum("inferscope_ticks_total", &[]))
+    };
+    // One tick is under way; the one after it sees everything.
+    let awaited = ticks()? + 2;
+    let began = Instant::now();
+    while ticks()? < awaited {
+        ensure!(began.elapsed() < TICK_MAX, "the agent has not looked at anything for {TICK_MAX:?}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
 impl Books {
     /// # Errors
     ///
@@ -52,8 +79,7 @@ impl Books {
     pub fn settled(agent: &AgentProcess) -> Result<Self> {
         let mut before = Self::read(agent)?;
         let settled = until(SETTLED_MAX, || {
-            std::thread::sleep(TICK);
-            let now = match Self::read(agent) {
+            let now = match tick_over(agent.listen).and_then(|()| Self::read(agent)) {
                 Ok(now) => now,
                 Err(error) => return Some(Err(error)),
             };

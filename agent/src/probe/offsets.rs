@@ -7,9 +7,11 @@ use anyhow::Result;
 use super::btf::KernelTypes;
 
 /// Global of the kernel programs, struct, member.
-const MEMBERS: [(&str, &str, &str); 10] = [
+const MEMBERS: [(&str, &str, &str); 15] = [
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_TGID", "task_struct", "tgid"),
+    ("TASK_SIGNAL", "task_struct", "signal"),
+    ("SIGNAL_LIVE", "signal_struct", "live.counter"),
     ("SOCK_FAMILY", "sock", "__sk_common.skc_family"),
     ("SOCK_NUM", "sock", "__sk_common.skc_num"),
     ("SOCK_STATE", "sock", "__sk_common.skc_state"),
@@ -18,10 +20,14 @@ const MEMBERS: [(&str, &str, &str); 10] = [
     ("SOCKET_SK", "socket", "sk"),
     ("UNIX_ADDR", "unix_sock", "addr"),
     ("MSGHDR_FLAGS", "msghdr", "msg_flags"),
+    ("TCP_COPIED_SEQ", "tcp_sock", "copied_seq"),
+    ("TCP_WRITE_SEQ", "tcp_sock", "write_seq"),
+    ("TCP_ULP_OPS", "inet_connection_sock", "icsk_ulp_ops"),
 ];
 
 /// The same of what is read by address, which only older kernels and system calls need.
-pub(crate) const BY_ADDRESS: [(&str, &str, &str); 9] = [
+pub(crate) const BY_ADDRESS: [(&str, &str, &str); 10] = [
+    ("SOCK_PROTOCOL", "sock", "sk_protocol"),
     ("SKB_CB", "sk_buff", "cb"),
     ("TASK_STACK", "task_struct", "stack"),
     ("TASK_FILES", "task_struct", "files"),

@@ -60,12 +60,10 @@ impl Workloads {
     }
 
     pub(super) fn on_exit(&mut self, tgid: u32) {
-        self.unknown.remove(&tgid);
         self.strangers.remove(&tgid);
-        if self.processes.contains_key(&tgid) {
-            self.leaving.push(tgid);
-            self.remove_left();
-        }
+        self.remove(tgid);
+        // It may still be there to be found.
+        self.set_unknown(tgid);
     }
 
     pub(super) fn on_listen(&mut self, event: &ProcessEvent) {
@@ -189,19 +187,6 @@ impl Workloads {
             if known.workload.label == process.workload.label {
                 known.starts.retain(|&id| id != process.start);
                 known.down_since = self.now;
-            }
-        }
-    }
-
-    /// Removes those of `leaving` that have no thread left.
-    pub(super) fn remove_left(&mut self) {
-        for tgid in std::mem::take(&mut self.leaving) {
-            let Some(process) = self.processes.get(&tgid) else { continue };
-            let same = self.node.birth(tgid).is_some_and(|birth| birth.began == process.began);
-            if same && self.node.has_other_thread(tgid) {
-                self.leaving.push(tgid);
-            } else {
-                self.remove(tgid);
             }
         }
     }

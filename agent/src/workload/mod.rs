@@ -151,8 +151,6 @@ pub struct Workloads {
     unknown: HashSet<u32>,
     /// Processes that a scan has looked at; true: one may yet be a server, by listening.
     strangers: HashMap<u32, bool>,
-    /// Processes whose first thread ended while others went on.
-    leaving: Vec<u32>,
     ports: BTreeSet<u16>,
     overflow: Overflow,
     scans: u64,
@@ -195,7 +193,6 @@ impl Workloads {
             processes: HashMap::new(),
             unknown: HashSet::new(),
             strangers: HashMap::new(),
-            leaving: Vec::new(),
             ports: BTreeSet::new(),
             overflow: Overflow::default(),
             scans: 0,
@@ -220,7 +217,6 @@ impl Workloads {
     /// Takes one process event. Every exec of the node comes here, and costs one read of a command line.
     pub fn on_process(&mut self, event: &ProcessEvent, now: BootTime) -> Changes {
         self.now = now;
-        self.remove_left();
         match ProcessKind::try_from(event.kind) {
             Ok(ProcessKind::Exec) => self.on_exec(event.tgid),
             Ok(ProcessKind::Fork) => self.on_fork(event.tgid, event.parent_tgid),
@@ -278,15 +274,20 @@ impl Workloads {
         }
         let birth = self.node.birth(tgid);
         let Some((birth, start)) = birth.and_then(|birth| Some((birth, self.start_above(birth)?))) else {
-            if self.unknown.len() >= UNKNOWN_MAX {
-                self.unknown.clear();
-            }
-            self.unknown.insert(tgid);
+            self.set_unknown(tgid);
             return None;
         };
         self.add(tgid, birth.began, start);
         self.read_role(tgid);
         Some(())
+    }
+
+    /// It is nobody's, until a scan or an event says otherwise.
+    fn set_unknown(&mut self, tgid: u32) {
+        if self.unknown.len() >= UNKNOWN_MAX {
+            self.unknown.clear();
+        }
+        self.unknown.insert(tgid);
     }
 
     /// The start that the nearest followed ancestor belongs to.

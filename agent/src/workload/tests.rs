@@ -143,13 +143,23 @@ fn a_process_lives_as_long_as_one_of_its_threads() {
     let mut workloads = proc.workloads();
     workloads.scan(at(1));
     proc.end_first_thread(server, 150);
-    assert_eq!(workloads.on_process(&event(ProcessKind::Exit, 100), at(2)), Changes::default());
-    assert!(state(&workloads, "vllm-8000").up);
     assert_eq!(workloads.scan(at(3)), Changes::default());
-    proc.end(100);
-    // Any event is an occasion to look again.
-    assert_eq!(workloads.on_process(&event(ProcessKind::Exec, 7), at(4)).unwatch, [100]);
+    assert!(state(&workloads, "vllm-8000").up);
+    assert_eq!(workloads.on_process(&event(ProcessKind::Exit, 100), at(4)).unwatch, [100]);
     assert!(!state(&workloads, "vllm-8000").up);
+}
+
+#[test]
+fn a_process_that_has_ended_is_nobody_while_it_can_still_be_seen() {
+    let proc = FakeProc::new();
+    proc.run_all(&[(100, 1, "vllm serve m"), (101, 100, "VLLM::EngineCore")]);
+    let mut workloads = proc.workloads();
+    workloads.scan(at(1));
+    for _ in 0..2 {
+        workloads.on_process(&event(ProcessKind::Exit, 101), at(2));
+        assert_eq!(found(&mut workloads, 101), None);
+    }
+    assert!(state(&workloads, "vllm-8000").up);
 }
 
 #[test]

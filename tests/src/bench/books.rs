@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::books::tick_over;
 use crate::oracle::http_get;
 use crate::page::{self, Family, Format, Sample};
 use crate::socket::Endpoint;
 
-/// The agent's own counters are at most this old, and a little.
-const TICK: Duration = Duration::from_millis(1200);
 /// What waits in the ring is taken in this time.
 const TAKEN_MAX: Duration = Duration::from_secs(15);
 
@@ -31,7 +30,7 @@ impl Books {
     pub(super) fn settled(agent: SocketAddr) -> Result<Self> {
         let began = Instant::now();
         loop {
-            std::thread::sleep(TICK);
+            tick_over(agent)?;
             let books = Self::read(agent)?;
             let waits = books.event("socket_sent") > books.event("socket_taken");
             if !waits || began.elapsed() > TAKEN_MAX {

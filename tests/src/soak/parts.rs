@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use inferscope::clock::BootTime;
 
-use crate::books::{Books, TICK};
+use crate::books::{Books, tick_over};
 use crate::client;
 use crate::harness::load_scripted;
 use crate::machine;
@@ -110,7 +110,7 @@ impl Scene {
         let came = || Some(fetch_records(listen, newest).ok()?.len() >= enough);
         // Where they do not come, the comparison says which.
         let _ = until(RECORDS_MAX, || came().filter(|came| *came));
-        std::thread::sleep(TICK);
+        tick_over(listen)?;
         // Whoever else serves on this node is none of ours.
         let ours = |record: &AgentRecord| {
             Name::ALL.iter().any(|name| record.workload.as_deref() == Some(name.label()))

@@ -28,8 +28,8 @@ const FLOOD_SERVER: &str = env!("CARGO_BIN_EXE_inferscope-flood-server");
 
 /// Whatever is waited for comes in this time, or not at all.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// The agent's own counters are at most this old, and a little.
-const TICK: Duration = Duration::from_millis(1_200);
+/// A request is asked for again after so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Events of one stream of the flood.
 const EVENTS: u32 = 500;
 /// Likewise, of a stream after it.
@@ -186,7 +186,7 @@ fn wait_until_taken(agent: &AgentProcess, client: &mut Client) {
         client.ask(Ask::Whole, &format!("last-{number}")).unwrap();
         let came =
             |record: &AgentRecord| record.request_id.as_ref().is_some_and(|id| id.starts_with("last-"));
-        let records = records_when(agent, TICK, |records| records.iter().any(came)).unwrap();
+        let records = records_when(agent, AGAIN_AFTER, |records| records.iter().any(came)).unwrap();
         records.iter().any(came).then_some(())
     });
     assert!(taken.is_some(), "the agent does not go on after the flood");

@@ -10,6 +10,7 @@
 mod names;
 mod scene;
 mod text;
+mod unseen;
 mod volume;
 
 use std::io::Write as _;

@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
+use inferscope_tests::books::tick_over;
 use inferscope_tests::client::Options;
 use inferscope_tests::harness::{AgentProcess, ServerProcess, load_and_compare};
 use inferscope_tests::oracle::{AgentRecord, fetch_records, http_get_as};
@@ -22,8 +22,6 @@ const PUPPET: &str = env!("CARGO_BIN_EXE_inferscope-puppet-server");
 
 /// Anonymous memory of the agent, whatever is done to it.
 const AGENT_BYTES_MAX: u64 = 48 << 20;
-/// The agent's own counters are at most this old, and a little.
-const TICK: Duration = Duration::from_millis(1_200);
 /// What was begun is over in this time, or not at all.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// An answer comes in this time.
@@ -83,11 +81,11 @@ impl Scene {
 
     /// Waits until no request is under way, and the counters say what has been.
     pub fn settle(&self) {
-        thread::sleep(TICK);
+        tick_over(self.agent.listen).unwrap();
         let at_rest = || (self.metric("vllm_requests_in_flight", &[]) == 0.0).then_some(());
         if at_rest().is_none() {
             assert!(until(SETTLE_MAX, at_rest).is_some(), "requests stay under way");
-            thread::sleep(TICK);
+            tick_over(self.agent.listen).unwrap();
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::process::Output;
 use std::time::Duration;
 
+use inferscope_tests::books::tick_over;
 use inferscope_tests::client::{HEADER_CANARY, Options, PROMPT_CANARY};
 use inferscope_tests::fake_server::{COMPLETION_CANARY, SCENARIOS};
 use inferscope_tests::harness::{AgentProcess, ServerProcess, agent_command};
@@ -12,7 +13,7 @@ use inferscope_tests::oracle::{http_get, http_get_as};
 use inferscope_tests::socket::Endpoint;
 use inferscope_tests::stage::Stage;
 
-use super::{Kept, SERVER, TICK, make_load, ordinary_load, records_of};
+use super::{Kept, SERVER, make_load, ordinary_load, records_of};
 
 /// Stands where no record, label or log line may show it.
 const RAW_CANARY: &str = "canary-raw-77ae";
@@ -133,7 +134,7 @@ fn check_nothing_leaks(format: &str) {
     let inference = report.exchanges.iter().filter(|exchange| exchange.is_inference()).count();
     let records = records_of(&agent, inference + 8);
     assert!(records.len() >= inference, "{} records of {inference} requests", records.len());
-    std::thread::sleep(TICK);
+    tick_over(agent.listen).unwrap();
 
     let output = all_output(&stage, &agent);
     assert_eq!(canaries_in(&output), Vec::<String>::new());

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use inferscope::probe::plan;
 use inferscope::probe::statistics::loaded;
+use inferscope_tests::books::tick_over;
 use inferscope_tests::client::{self, Options, Report};
 use inferscope_tests::fake_server::SCENARIOS;
 use inferscope_tests::harness::{AgentProcess, ServerProcess, agent_command};
@@ -37,8 +38,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const FREED_MAX: Duration = Duration::from_secs(5);
 /// Names in the kernel have so many characters.
 const PROGRAM_NAME_MAX: usize = 15;
-/// The agent's own counters are at most this old, and a little.
-const TICK: Duration = Duration::from_millis(1_200);
 
 fn ordinary_load(server: &ServerProcess, requests: usize, rate: f64) -> Options {
     Options {
@@ -373,7 +372,7 @@ fn events_that_happened_are_events_taken_and_events_lost() {
     let report = make_load(&load);
     let inference = report.exchanges.iter().filter(|exchange| exchange.is_inference()).count();
     records_of(&agent, inference);
-    std::thread::sleep(TICK);
+    tick_over(agent.listen).unwrap();
     let events = samples(&agent, "inferscope_events_total");
     let lost = samples(&agent, "inferscope_events_lost_total");
     let stage_of = |samples: &[Sample], stage: &str| -> f64 {
