@@ -22,11 +22,13 @@ pub enum Counter {
     ProcessSent = 6,
     /// Process events lost because the PROCESSES ring was full.
     ProcessRingFull = 7,
+    /// Calls for which the kernel skipped a program, taken by its second copy; of unwatched processes, too.
+    CallTakenOver = 8,
 }
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SocketSeen,
         Self::SocketSent,
         Self::SocketRingFull,
@@ -35,6 +37,7 @@ impl Counter {
         Self::SocketUndecided,
         Self::ProcessSent,
         Self::ProcessRingFull,
+        Self::CallTakenOver,
     ];
 }
 

@@ -158,6 +158,14 @@ pub const POSITION_WRITE: u32 = 2;
 
 const _: () = assert!(size_of::<SocketState>() == 72 && align_of::<SocketState>() == 8);
 
+/// Copies of programs that take bytes, and as many places in which events are put together: each kernel needs the
+/// first so many of them.
+pub const SLOTS: u32 = 8;
+/// One to read and one to write.
+pub const SLOTS_PLAIN: u32 = 2;
+/// Both twice.
+pub const SLOTS_INTERRUPTED: u32 = 4;
+
 /// What a socket is taken for. Values of [`SocketState::verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -19,6 +19,7 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_user};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
+use crate::copies::Slot;
 use crate::{capture, emit, registers, state};
 
 const SMALL: usize = 256;
@@ -75,7 +76,7 @@ pub fn bench_ring_4k(_: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn copy<const BYTES: usize>() -> i32 {
     let Some(registers) = registers::current() else { return 0 };
-    let Some(scratch) = capture::scratch(true) else { return 0 };
+    let Some(scratch) = capture::scratch(Slot::WRITE) else { return 0 };
     // SAFETY: the scratch is a live map value of more than `LARGE` bytes; the helper checks the other address.
     unsafe {
         (bpf_probe_read_user(scratch.cast(), BYTES as u32, registers.buffer().address as *const _) & 1) as i32
@@ -85,7 +86,7 @@ fn copy<const BYTES: usize>() -> i32 {
 /// Hands so much to the ring, as the agent's events are: without a wake-up.
 #[inline(always)]
 fn output<const BYTES: usize>() -> i32 {
-    let Some(scratch) = capture::scratch(true) else { return 0 };
+    let Some(scratch) = capture::scratch(Slot::WRITE) else { return 0 };
     // SAFETY: as above.
     let bytes = unsafe { core::slice::from_raw_parts(scratch.cast::<u8>(), BYTES) };
     i32::from(emit::EVENTS.output::<[u8]>(bytes, BPF_RB_NO_WAKEUP as u64).is_ok())

@@ -10,6 +10,7 @@ use inferscope_common::socket::{
 };
 
 use crate::capture::{self, Scratch};
+use crate::copies::Slot;
 use crate::registers::Buffer;
 use crate::{emit, state, watch};
 
@@ -53,7 +54,8 @@ fn kind_of(result: i32, write: bool) -> Option<SocketKind> {
 }
 
 #[inline(always)]
-pub fn note<C: Call>(call: &C, write: bool) {
+pub fn note<C: Call>(call: &C, slot: Slot) {
+    let write = slot.writes();
     let result = call.result();
     let Some(kind) = kind_of(result, write) else { return };
     let family = call.family();
@@ -71,7 +73,7 @@ pub fn note<C: Call>(call: &C, write: bool) {
     if verdict == Verdict::Inbound as u32 && unsafe { state::is_overruled(socket, key) } {
         return emit::count(Counter::SocketIgnored);
     }
-    let Some(scratch) = capture::scratch(write) else { return };
+    let Some(scratch) = capture::scratch(slot) else { return };
     let buffer = call.buffer();
     let buffer = if capture::fetch_pieces(scratch, buffer) { buffer } else { Buffer::UNKNOWN };
     let len = if result > 0 { result as u32 } else { 0 };
@@ -84,7 +86,7 @@ pub fn note<C: Call>(call: &C, write: bool) {
     if verdict == Verdict::Open as u32 && family == FAMILY_UNIX as u16 {
         watch::serve_unix(call.unix_address());
     }
-    let moved = Moved { kind, family: family as u8, id: call.id(), len, buffer };
+    let moved = Moved { kind, family: family as u8, id: call.id(), len, buffer, slot };
     // SAFETY: as above.
     unsafe {
         if len > 0
@@ -127,6 +129,7 @@ struct Moved {
     id: u64,
     len: u32,
     buffer: Buffer,
+    slot: Slot,
 }
 
 #[inline(always)]
@@ -164,7 +167,7 @@ unsafe fn send_read(scratch: *mut Scratch, socket: *mut SocketState, moved: &Mov
         (*event).arrival_ns = (*socket).arrival_ns;
         (*socket).read_bytes += moved.len as u64;
     }
-    let copied = capture::copy(scratch, moved.buffer, moved.len, false);
+    let copied = capture::copy(scratch, moved.buffer, moved.len, moved.slot);
     // A read that filled its buffer may have left bytes behind, of which the newest arrival is known.
     let full = copied.offered == moved.len as u64;
     // SAFETY: as above.
@@ -180,7 +183,7 @@ unsafe fn send_write(scratch: *mut Scratch, socket: *mut SocketState, moved: &Mo
         (*event).offset = (*socket).written_bytes;
         (*socket).written_bytes += moved.len as u64;
     }
-    let copied = capture::copy(scratch, moved.buffer, moved.len, true);
+    let copied = capture::copy(scratch, moved.buffer, moved.len, moved.slot);
     if copied.offered > moved.len as u64 {
         // SAFETY: as above.
         unsafe { (*event).flags |= FLAG_SHORT };

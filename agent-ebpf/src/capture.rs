@@ -10,10 +10,11 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use inferscope_common::socket::{
-    FLAG_NO_BYTES, FLAG_PIECES, HEAD_BYTES_MAX, PIECES_MAX, READ_TAIL_BYTES_MAX, SocketEvent,
+    FLAG_NO_BYTES, FLAG_PIECES, HEAD_BYTES_MAX, PIECES_MAX, READ_TAIL_BYTES_MAX, SLOTS, SocketEvent,
     WRITE_TAIL_BYTES_MAX,
 };
 
+use crate::copies::Slot;
 use crate::emit;
 use crate::registers::{Buffer, Layout};
 
@@ -24,6 +25,7 @@ const HEADER: usize = size_of::<SocketEvent>();
 /// know that offset and length of a piece add up to at most a part.
 const SCRATCH_BYTES: usize = 4 * PART;
 
+const _: () = assert!(PIECES_MAX.is_power_of_two());
 const _: () = assert!(HEADER + 3 * PART <= SCRATCH_BYTES);
 const _: () = assert!(READ_TAIL_BYTES_MAX <= PART && WRITE_TAIL_BYTES_MAX <= PART);
 
@@ -63,16 +65,18 @@ struct Piece {
     len: u64,
 }
 
-// One a program, not one for all: on a preemptible kernel another program may run on this processor
-// before this one is done. The same program may not: the kernel skips it then, and counts that.
+// One a copy of a program, not one for all: another may run on this processor before this one is done.
 #[map]
-static SCRATCH_READ: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-static SCRATCH_WRITE: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 #[inline(always)]
-pub fn scratch(write: bool) -> Option<*mut Scratch> {
-    if write { SCRATCH_WRITE.get_ptr_mut(0) } else { SCRATCH_READ.get_ptr_mut(0) }
+pub fn scratch(slot: Slot) -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(slot.number())
+}
+
+#[inline(always)]
+fn scratch_of(slot: u32) -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(slot)
 }
 
 /// First four bytes of what the call moved, as [`inferscope_common::socket::opening`] wants them.
@@ -118,8 +122,8 @@ pub struct Copied {
 
 /// Copies head and tail of what the call moved into the payload.
 #[inline(always)]
-pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, write: bool) -> Copied {
-    let tail_max = if write { WRITE_TAIL_BYTES_MAX } else { READ_TAIL_BYTES_MAX } as u32;
+pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, slot: Slot) -> Copied {
+    let tail_max = if slot.writes() { WRITE_TAIL_BYTES_MAX } else { READ_TAIL_BYTES_MAX } as u32;
     let head_len = if moved > PART as u32 { PART as u32 } else { moved };
     let rest = moved - head_len;
     let tail_len = if rest > tail_max { tail_max } else { rest };
@@ -142,7 +146,7 @@ pub fn copy(scratch: *mut Scratch, buffer: Buffer, moved: u32, write: bool) -> C
                 (&raw mut (*scratch).tail_from).write_volatile(moved - tail_len);
                 (&raw mut (*scratch).at).write_volatile(0);
                 (&raw mut (*scratch).failed).write_volatile(0);
-                gather(write.into());
+                gather(slot.number());
                 let failed = (&raw mut (*scratch).failed).read_volatile() != 0;
                 let at = (&raw mut (*scratch).at).read_volatile();
                 (!failed && at >= moved, (&raw mut (*scratch).offered).read_volatile())
@@ -203,15 +207,15 @@ unsafe fn copy_part(scratch: *mut Scratch, at: u32, from: u64, len: u32) -> u32 
 /// that leads to it and each round of its loop, which took a kernel of 5.10 above its limit.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn gather(write: u32) -> u32 {
-    let Some(scratch) = scratch(write != 0) else { return 0 };
+extern "C" fn gather(slot: u32) -> u32 {
+    let Some(scratch) = scratch_of(slot) else { return 0 };
     let mut i = 0;
     while i < PIECES_MAX {
         // SAFETY: a live map value.
         if i as u64 >= unsafe { (&raw mut (*scratch).count).read_volatile() } {
             break;
         }
-        gather_piece(write, i);
+        gather_piece(slot, i);
         i += 1;
     }
     i
@@ -220,11 +224,10 @@ extern "C" fn gather(write: u32) -> u32 {
 /// Copies what of one piece lies in the head and in the tail.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn gather_piece(write: u32, i: u32) -> u32 {
-    let Some(scratch) = scratch(write != 0) else { return 0 };
-    if i >= PIECES_MAX {
-        return 0;
-    }
+extern "C" fn gather_piece(slot: u32, i: u32) -> u32 {
+    let Some(scratch) = scratch_of(slot) else { return 0 };
+    // In one register from the bound to the use, or the verifier does not see that it is one number.
+    let i = black_box(i) & (PIECES_MAX - 1);
     // SAFETY: a live map value, of this processor and program alone, whose counts are set.
     unsafe {
         let Piece { base, len } =

@@ -4,12 +4,16 @@
 //! steady pace and their size covers a reader that gets no processor for seconds. A process event does, where
 //! the reader waits: what a new server does before it is watched is not seen.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use inferscope_common::counter::{Counter, Counters};
 use inferscope_common::process::{PROCESSES_BYTES, ProcessEvent};
 use inferscope_common::socket::{EVENTS_BYTES, SocketEvent};
+
+use crate::features;
 
 /// Socket events: header and payload.
 #[map]
@@ -32,9 +36,16 @@ fn add<const N: usize>(counters: [Counter; N]) {
     if let Some(cells) = COUNTERS.get_ptr_mut(0) {
         let mut i = 0;
         while i < N {
-            // SAFETY: a live map value of this processor; a program that interrupts this one between load
-            // and store can lose it one count, which the kernel allows no cheaper way around.
-            unsafe { *cells.cast::<u64>().add(counters[i] as usize) += 1 };
+            // SAFETY: a live map value of this processor.
+            let cell = unsafe { cells.cast::<u64>().add(counters[i] as usize) };
+            if features::interrupted() {
+                // SAFETY: as above; whoever interrupts this program counts the same way. The compiler has no
+                // atomics for this target.
+                unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) cell, in(reg) 1u64) };
+            } else {
+                // SAFETY: as above; a program in an interrupt between load and store can lose it one count.
+                unsafe { *cell += 1 };
+            }
             i += 1;
         }
     }

@@ -16,6 +16,10 @@ static READS_KERNEL: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static RECEIVE_ARGUMENTS: Global<u32> = Global::new(0);
 
+/// Not 0 where the kernel lets other threads onto the processor while a program runs.
+#[unsafe(no_mangle)]
+static INTERRUPTED: Global<u32> = Global::new(0);
+
 #[inline(always)]
 pub fn helpers() -> bool {
     HELPERS.load() != 0
@@ -24,6 +28,11 @@ pub fn helpers() -> bool {
 #[inline(always)]
 pub fn reads_kernel() -> bool {
     READS_KERNEL.load() != 0
+}
+
+#[inline(always)]
+pub fn interrupted() -> bool {
+    INTERRUPTED.load() != 0
 }
 
 #[inline(always)]

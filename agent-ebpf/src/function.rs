@@ -4,6 +4,10 @@
 //! Hook: tcp_write fexit/tcp_sendmsg
 //! Hook: unix_read fexit/unix_stream_recvmsg
 //! Hook: unix_write fexit/unix_stream_sendmsg
+//! Hook: tcp_read_2 fexit/tcp_recvmsg
+//! Hook: tcp_write_2 fexit/tcp_sendmsg
+//! Hook: unix_read_2 fexit/unix_stream_recvmsg
+//! Hook: unix_write_2 fexit/unix_stream_sendmsg
 //! Hook: tcp_send fentry/tcp_sendmsg_locked
 //! Hook: data_arrive fentry/sock_def_readable
 //! Hook: unix_close fentry/unix_release
@@ -18,60 +22,105 @@ use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 
 use crate::call::{self, MSG_DONTWAIT, MSG_PEEK};
+use crate::copies::{self, Slot};
 use crate::offsets::{self, Message, Sock, Socket};
 use crate::tracepoint::{Traced, watched_thread};
 use crate::{features, socket};
 
 #[fexit(function = "tcp_recvmsg")]
 pub fn tcp_read(ctx: FExitContext) -> i32 {
+    copies::first(Slot::READ, |slot| received(&ctx, slot));
+    0
+}
+
+#[fexit(function = "tcp_recvmsg")]
+pub fn tcp_read_2(ctx: FExitContext) -> i32 {
+    copies::second(Slot::READ, |slot| received(&ctx, slot));
+    0
+}
+
+#[fexit(function = "tcp_sendmsg")]
+pub fn tcp_write(ctx: FExitContext) -> i32 {
+    copies::first(Slot::WRITE, |slot| sent(&ctx, slot));
+    0
+}
+
+#[fexit(function = "tcp_sendmsg")]
+pub fn tcp_write_2(ctx: FExitContext) -> i32 {
+    copies::second(Slot::WRITE, |slot| sent(&ctx, slot));
+    0
+}
+
+#[fexit(function = "unix_stream_recvmsg")]
+pub fn unix_read(ctx: FExitContext) -> i32 {
+    copies::first(Slot::UNIX_READ, |slot| received_unix(&ctx, slot));
+    0
+}
+
+#[fexit(function = "unix_stream_recvmsg")]
+pub fn unix_read_2(ctx: FExitContext) -> i32 {
+    copies::second(Slot::UNIX_READ, |slot| received_unix(&ctx, slot));
+    0
+}
+
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn unix_write(ctx: FExitContext) -> i32 {
+    copies::first(Slot::UNIX_WRITE, |slot| sent_unix(&ctx, slot));
+    0
+}
+
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn unix_write_2(ctx: FExitContext) -> i32 {
+    copies::second(Slot::UNIX_WRITE, |slot| sent_unix(&ctx, slot));
+    0
+}
+
+#[inline(always)]
+fn received(ctx: &FExitContext, slot: Slot) {
     // Until 5.18: sock, message, length, does not wait, flags, address; then without the fourth, then without
     // the last. The loads stay apart: one at a computed place is refused.
     let (flags, result): (u32, i32) = match features::receive_arguments() {
         6 => (black_box(ctx.arg(4)), black_box(ctx.arg(6))),
         5 => (black_box(ctx.arg(3)), black_box(ctx.arg(5))),
         4 => (black_box(ctx.arg(3)), black_box(ctx.arg(4))),
-        _ => return 0,
+        _ => return,
     };
     if flags & MSG_PEEK == 0
         && let Some(id) = watched_thread()
     {
-        call::note(&Traced { id, sock: ctx.arg(0), result }, false);
+        call::note(&Traced { id, sock: ctx.arg(0), result }, slot);
     }
-    0
 }
 
-#[fexit(function = "tcp_sendmsg")]
-pub fn tcp_write(ctx: FExitContext) -> i32 {
+#[inline(always)]
+fn sent(ctx: &FExitContext, slot: Slot) {
     if let Some(id) = watched_thread() {
-        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(3) }, true);
+        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(3) }, slot);
     }
-    0
 }
 
-#[fexit(function = "unix_stream_recvmsg")]
-pub fn unix_read(ctx: FExitContext) -> i32 {
+#[inline(always)]
+fn received_unix(ctx: &FExitContext, slot: Slot) {
     let flags: u32 = ctx.arg(3);
     if flags & MSG_PEEK == 0
         && let Some(id) = watched_thread()
     {
-        note_unix(ctx.arg(0), id, ctx.arg(4), false);
+        note_unix(ctx.arg(0), id, ctx.arg(4), slot);
     }
-    0
-}
-
-#[fexit(function = "unix_stream_sendmsg")]
-pub fn unix_write(ctx: FExitContext) -> i32 {
-    if let Some(id) = watched_thread() {
-        note_unix(ctx.arg(0), id, ctx.arg(3), true);
-    }
-    0
 }
 
 #[inline(always)]
-fn note_unix(socket: *const Socket, id: u64, result: i32, write: bool) {
+fn sent_unix(ctx: &FExitContext, slot: Slot) {
+    if let Some(id) = watched_thread() {
+        note_unix(ctx.arg(0), id, ctx.arg(3), slot);
+    }
+}
+
+#[inline(always)]
+fn note_unix(socket: *const Socket, id: u64, result: i32, slot: Slot) {
     let sock = offsets::socket_sock(socket);
     if !sock.is_null() {
-        call::note(&Traced { id, sock, result }, write);
+        call::note(&Traced { id, sock, result }, slot);
     }
 }
 

@@ -5,10 +5,12 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod bench;
 mod call;
 mod capture;
+mod copies;
 mod emit;
 mod features;
 mod function;

@@ -9,9 +9,6 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_skc_to_tcp_sock, bp
 
 use crate::features;
 
-/// `task_struct.pid`: the thread.
-#[unsafe(no_mangle)]
-static TASK_PID: Global<u32> = Global::new(0);
 /// `task_struct.tgid`: the process.
 #[unsafe(no_mangle)]
 static TASK_TGID: Global<u32> = Global::new(0);
@@ -111,11 +108,6 @@ unsafe fn load<T: Copy>(object: *const u8, offset: u32) -> T {
 #[inline(always)]
 pub fn task_tgid(task: *const Task) -> u32 {
     unsafe { load(task.cast(), TASK_TGID.load()) }
-}
-
-#[inline(always)]
-pub fn task_tid(task: *const Task) -> u32 {
-    unsafe { load(task.cast(), TASK_PID.load()) }
 }
 
 /// Threads of its process that have not begun to end.

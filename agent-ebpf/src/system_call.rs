@@ -11,6 +11,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use inferscope_common::socket::{FAMILY_UNIX, SocketState};
 
 use crate::call::{self, Call, MSG_PEEK};
+use crate::copies::Slot;
 use crate::registers::{self, Buffer, Registers};
 use crate::tracepoint::watched_thread;
 use crate::{offsets, state};
@@ -87,5 +88,5 @@ fn returned(id: u64, registers: Registers, result: i32) {
     }
     let call = Returned { id, sock, family, result, registers };
     // Two copies, so that each knows its direction.
-    if write { call::note(&call, true) } else { call::note(&call, false) }
+    if write { call::note(&call, Slot::WRITE) } else { call::note(&call, Slot::READ) }
 }

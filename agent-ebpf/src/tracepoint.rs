@@ -2,6 +2,8 @@
 //!
 //! Hook: socket_read tp_btf/sock_recv_length
 //! Hook: socket_write tp_btf/sock_send_length
+//! Hook: socket_read_2 tp_btf/sock_recv_length
+//! Hook: socket_write_2 tp_btf/sock_send_length
 //! Hook: socket_send tp_btf/tcp_sendmsg_locked
 //! Hook: socket_arrive tp_btf/sk_data_ready
 //! Hook: segment_arrive tp_btf/tcp_probe
@@ -18,6 +20,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use inferscope_common::socket::SocketState;
 
 use crate::call::{self, Call, MSG_PEEK};
+use crate::copies::{self, Slot};
 use crate::offsets::{self, Sock};
 use crate::registers::{self, Buffer};
 use crate::{socket, state, watch};
@@ -80,21 +83,43 @@ pub fn watched_thread() -> Option<u64> {
 
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn socket_read(ctx: BtfTracePointContext) -> i32 {
+    copies::first(Slot::READ, |slot| read(&ctx, slot));
+    0
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn socket_read_2(ctx: BtfTracePointContext) -> i32 {
+    copies::second(Slot::READ, |slot| read(&ctx, slot));
+    0
+}
+
+#[inline(always)]
+fn read(ctx: &BtfTracePointContext, slot: Slot) {
     let flags: u32 = ctx.arg(2);
     if flags & MSG_PEEK == 0
         && let Some(id) = watched_thread()
     {
-        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, false);
+        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, slot);
     }
-    0
 }
 
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn socket_write(ctx: BtfTracePointContext) -> i32 {
-    if let Some(id) = watched_thread() {
-        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, true);
-    }
+    copies::first(Slot::WRITE, |slot| write(&ctx, slot));
     0
+}
+
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn socket_write_2(ctx: BtfTracePointContext) -> i32 {
+    copies::second(Slot::WRITE, |slot| write(&ctx, slot));
+    0
+}
+
+#[inline(always)]
+fn write(ctx: &BtfTracePointContext, slot: Slot) {
+    if let Some(id) = watched_thread() {
+        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, slot);
+    }
 }
 
 #[btf_tracepoint(function = "tcp_sendmsg_locked")]

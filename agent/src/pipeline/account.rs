@@ -12,7 +12,8 @@
 //!
 //! `connection_missed` is the part of what the ring lost that shows as a gap in a connection's numbers: what was
 //! under way there is incomplete. Lost at `program` as `recursion`: runs that the kernel skipped, of programs that
-//! run for unwatched processes too, so at most so many calls were not seen. The units of `evicted`, `forgotten`
+//! run for unwatched processes too, so at most so many calls were not seen. `call_taken_over` are those of reads and
+//! writes that a second copy of the program ran for instead; they are not lost. The units of `evicted`, `forgotten`
 //! and `vanished` are connections.
 
 use anyhow::Result;
@@ -24,7 +25,8 @@ use crate::health::{Health, ProbeState};
 use crate::lifecycle::logs::LogHandle;
 use crate::probe::Probe;
 use crate::probe::attach::Outcome;
-use crate::probe::statistics::Sampling;
+use crate::probe::plan::is_second_copy;
+use crate::probe::statistics::{ProgramRuns, Sampling};
 use crate::request::{Connections, Counts};
 use crate::workload::Workloads;
 use crate::workload::labels::ModelLabels;
@@ -33,12 +35,13 @@ use crate::workload::labels::ModelLabels;
 const SAMPLE_EVERY: u64 = 60;
 
 /// Stages and reasons of what the kernel programs count.
-const KERNEL_EVENTS: [(Counter, &str); 5] = [
+const KERNEL_EVENTS: [(Counter, &str); 6] = [
     (Counter::SocketSeen, "socket_seen"),
     (Counter::SocketSent, "socket_sent"),
     (Counter::SocketIgnored, "socket_ignored"),
     (Counter::SocketUndecided, "socket_undecided"),
     (Counter::ProcessSent, "process_sent"),
+    (Counter::CallTakenOver, "call_taken_over"),
 ];
 const KERNEL_LOST: [(Counter, &str, &str); 3] = [
     (Counter::SocketRingFull, "socket_ring", "full"),
@@ -53,6 +56,8 @@ pub(super) struct Account {
     pub(super) socket_events: u64,
     pub(super) process_events: u64,
     tables_refused: u64,
+    /// Runs that the kernel skipped and nothing took over.
+    skipped: u64,
     ticks: u64,
     samples_programs: bool,
     sampling: Option<Sampling>,
@@ -82,7 +87,10 @@ impl Account {
         connections: &Connections,
         models: &ModelLabels,
     ) {
-        self.publish_kernel(health, probe);
+        // What the kernel skipped before what was taken over of it: no call is in both.
+        let runs = probe.statistics();
+        let taken_over = self.publish_kernel(health, probe);
+        self.publish_skipped(health, &runs, taken_over);
         health.set_events("socket_taken", self.socket_events);
         health.set_events("process_taken", self.process_events);
         let undecodable = probe.rings.undecodable();
@@ -91,13 +99,17 @@ impl Account {
         health.set_lost("socket_table", "refused", self.tables_refused);
         publish_requests(health, connections.counts());
         health.set_model_overflow(models.overflow());
-        self.sample(health, probe);
+        self.sample();
     }
 
-    fn publish_kernel(&mut self, health: &Health, probe: &Probe) {
+    /// Returns how many calls a second copy of a program took over.
+    fn publish_kernel(&mut self, health: &Health, probe: &Probe) -> Option<u64> {
         let counters = match probe.tables.counters() {
             Ok(counters) => counters,
-            Err(error) => return self.note(Err(error)),
+            Err(error) => {
+                self.note(Err(error));
+                return None;
+            }
         };
         for (counter, stage) in KERNEL_EVENTS {
             health.set_events(stage, counters[counter as usize]);
@@ -105,22 +117,29 @@ impl Account {
         for (counter, stage, reason) in KERNEL_LOST {
             health.set_lost(stage, reason, counters[counter as usize]);
         }
+        Some(counters[Counter::CallTakenOver as usize])
+    }
+
+    fn publish_skipped(&mut self, health: &Health, runs: &[ProgramRuns], taken_over: Option<u64>) {
+        for program in runs {
+            health.set_program_runs(&program.program, program.runs, program.run_time);
+        }
+        let first = runs.iter().filter(|program| !is_second_copy(&program.program));
+        let skipped: u64 = first.map(|program| program.recursion_misses).sum();
+        if let Some(taken_over) = taken_over {
+            self.skipped = self.skipped.max(skipped.saturating_sub(taken_over));
+        }
+        health.set_lost("program", "recursion", self.skipped);
     }
 
     /// Statistics of the programs: on for one tick a minute.
-    fn sample(&mut self, health: &Health, probe: &Probe) {
+    fn sample(&mut self) {
         match self.ticks % SAMPLE_EVERY {
             0 if self.samples_programs => self.sampling = Sampling::start(),
             1 => self.sampling = None,
             _ => {}
         }
         self.ticks += 1;
-        let mut skipped = 0;
-        for program in probe.statistics() {
-            health.set_program_runs(&program.program, program.runs, program.run_time);
-            skipped += program.recursion_misses;
-        }
-        health.set_lost("program", "recursion", skipped);
     }
 }
 

@@ -25,12 +25,48 @@ pub struct Features {
     /// The reason why programs may not copy memory of the process.
     pub copies_user: Result<(), String>,
     pub receive_arguments: u32,
+    preemption: Preemption,
+    /// Other threads may get the processor while a program of the family runs.
+    pub interrupted: bool,
+}
+
+/// Where a kernel lets other threads onto the processor while a program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preemption {
+    pub tracepoints: bool,
+    pub functions: bool,
+}
+
+impl Preemption {
+    /// By what a kernel says of itself. It is not in its types: `release` such as `7.0.4-amd64`, `build` such as
+    /// `#1 SMP PREEMPT_DYNAMIC Debian ...`, and the command line it was started with.
+    #[must_use]
+    pub fn of(release: &str, build: &str, arguments: &str) -> Self {
+        let preempts = build.contains("PREEMPT");
+        let major: u32 = release.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+        // From there on tracepoints do not keep the processor to themselves, and no kernel that can do
+        // otherwise does so only where it is asked to.
+        let tracepoints = preempts && major >= 7;
+        let full = !build.contains("PREEMPT_DYNAMIC") || arguments.contains("preempt=full");
+        Self { tracepoints, functions: tracepoints || preempts && full }
+    }
+
+    /// Of the running kernel.
+    #[must_use]
+    pub fn of_node() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Self::of(
+            &read("/proc/sys/kernel/osrelease"),
+            &read("/proc/sys/kernel/version"),
+            &read("/proc/cmdline"),
+        )
+    }
 }
 
 impl Features {
-    /// Asks a kernel's types; `lockdown` is the mode, where it is known.
+    /// Asks a kernel's types; `lockdown` is the mode, where it is known. As for [`Family::Tracepoint`].
     #[must_use]
-    pub fn of(types: &KernelTypes, lockdown: Option<&str>) -> Self {
+    pub fn of(types: &KernelTypes, lockdown: Option<&str>, preemption: Preemption) -> Self {
         let confidential = lockdown == Some("confidentiality");
         let reads_kernel = match offsets::look_up_by_address(types) {
             _ if confidential => Err("lockdown `confidentiality` forbids to read kernel memory".to_owned()),
@@ -51,6 +87,8 @@ impl Features {
             reads_kernel,
             copies_user,
             receive_arguments: u32::try_from(arguments).unwrap_or(0),
+            preemption,
+            interrupted: preemption.tracepoints,
         }
     }
 
@@ -58,7 +96,13 @@ impl Features {
     /// and the others must then do the same.
     #[must_use]
     pub fn within(&self, family: Family) -> Self {
-        Self { helpers: self.helpers && family != Family::SystemCall, ..self.clone() }
+        let interrupted = match family {
+            Family::Tracepoint => self.preemption.tracepoints,
+            Family::Function => self.preemption.functions,
+            // Too dear to be made twice.
+            Family::SystemCall => false,
+        };
+        Self { helpers: self.helpers && family != Family::SystemCall, interrupted, ..self.clone() }
     }
 
     /// Name and value of each global.
@@ -69,6 +113,7 @@ impl Features {
             ("HELPERS", self.helpers.into()),
             ("READS_KERNEL", self.reads_kernel.is_ok().into()),
             ("RECEIVE_ARGUMENTS", self.receive_arguments),
+            ("INTERRUPTED", self.interrupted.into()),
         ]);
         globals
     }
@@ -80,4 +125,25 @@ pub fn lockdown(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let (_, rest) = text.split_once('[')?;
     rest.split_once(']').map(|(mode, _)| mode.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_says_of_itself_tells_whether_it_interrupts_programs() {
+        let check = |release, build, arguments, tracepoints, functions| {
+            let found = Preemption::of(release, build, arguments);
+            assert_eq!(found, Preemption { tracepoints, functions }, "{release} {build} {arguments}");
+        };
+        check("5.14.0-570.el9.x86_64", "#1 SMP PREEMPT_DYNAMIC Tue May 6", "ro quiet", false, false);
+        check("5.14.0-570.el9.x86_64", "#1 SMP PREEMPT_DYNAMIC Tue May 6", "preempt=full", false, true);
+        check("5.10.0-28-rt-amd64", "#1 SMP PREEMPT_RT Debian 5.10.209-2", "", false, true);
+        check("5.10.0-28-amd64", "#1 SMP Debian 5.10.209-2", "", false, false);
+        check("6.12.43+deb13-amd64", "#1 SMP PREEMPT_DYNAMIC Debian", "", false, false);
+        check("7.0.4+deb14-amd64", "#1 SMP PREEMPT_DYNAMIC Debian", "", true, true);
+        check("10.1.0", "#1 SMP", "", false, false);
+        check("", "", "", false, false);
+    }
 }

@@ -24,10 +24,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
+use inferscope_common::socket::{SLOTS_INTERRUPTED, SLOTS_PLAIN};
 
 use self::attach::{Kernel, Outcome};
 use self::btf::KernelTypes;
-use self::features::Features;
+use self::features::{Features, Preemption};
 use self::plan::Family;
 use self::ring::Rings;
 use self::tables::Tables;
@@ -63,7 +64,11 @@ impl Fitted {
     fn new() -> Result<Self> {
         let types = KernelTypes::read(Path::new(KERNEL_TYPES))
             .context("the kernel describes no types (CONFIG_DEBUG_INFO_BTF), which the programs need")?;
-        let features = Features::of(&types, features::lockdown(Path::new(features::LOCKDOWN)).as_deref());
+        let features = Features::of(
+            &types,
+            features::lockdown(Path::new(features::LOCKDOWN)).as_deref(),
+            Preemption::of_node(),
+        );
         let offsets = offsets::look_up(&types)?;
         Ok(Self { offsets, features, types, btf: Btf::from_sys_fs().context("read the kernel's types")? })
     }
@@ -80,6 +85,11 @@ impl Fitted {
         if features.helpers {
             // What is known of a socket lies in the socket.
             loader.map_max_entries("SOCKETS", 1);
+        }
+        match (family, features.interrupted) {
+            (Family::Function, _) => {}
+            (_, true) => _ = loader.map_max_entries("SCRATCH", SLOTS_INTERRUPTED),
+            (_, false) => _ = loader.map_max_entries("SCRATCH", SLOTS_PLAIN),
         }
         let ebpf = loader
             .load(OBJECT)

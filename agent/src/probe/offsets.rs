@@ -7,8 +7,7 @@ use anyhow::Result;
 use super::btf::KernelTypes;
 
 /// Global of the kernel programs, struct, member.
-const MEMBERS: [(&str, &str, &str); 15] = [
-    ("TASK_PID", "task_struct", "pid"),
+const MEMBERS: [(&str, &str, &str); 14] = [
     ("TASK_TGID", "task_struct", "tgid"),
     ("TASK_SIGNAL", "task_struct", "signal"),
     ("SIGNAL_LIVE", "signal_struct", "live.counter"),

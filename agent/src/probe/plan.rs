@@ -80,6 +80,15 @@ pub enum Needs {
     KernelMemory,
 }
 
+/// Ending of the name of a second copy, which takes what the kernel skips the first for.
+const SECOND: &str = "_2";
+
+/// Whether it is one that takes what another is skipped for.
+#[must_use]
+pub fn is_second_copy(program: &str) -> bool {
+    program.ends_with(SECOND)
+}
+
 /// One program and its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -156,6 +165,8 @@ pub enum When {
     ByAddress,
     /// In the socket itself.
     InSocket,
+    /// The kernel interrupts programs.
+    Interrupted,
 }
 
 /// Something to be seen, and the ways to see it, the best first.
@@ -247,7 +258,7 @@ pub static CALLS: Duty = Duty {
 };
 
 /// Everything else, each with its loss.
-pub static DUTIES: [Duty; 8] = [
+pub static DUTIES: [Duty; 9] = [
     Duty {
         name: "time of writes",
         ways: &[
@@ -340,6 +351,32 @@ pub static DUTIES: [Duty; 8] = [
         without: "ended processes are found by the periodic scan",
         when: When::Always,
     },
+    Duty {
+        name: "skipped calls",
+        ways: &[
+            Way {
+                family: Family::Tracepoint,
+                programs: &[
+                    call(Kind::Tracepoint, "socket_read_2", "sock_recv_length", &["sock *", "int", "int"]),
+                    call(Kind::Tracepoint, "socket_write_2", "sock_send_length", &["sock *", "int", "int"]),
+                ],
+                costs: None,
+            },
+            Way {
+                family: Family::Function,
+                programs: &[
+                    Program { name: "tcp_read_2", ..TCP_READ },
+                    Program { name: "tcp_write_2", ..TCP_WRITE },
+                    Program { name: "unix_read_2", ..UNIX_READ },
+                    Program { name: "unix_write_2", ..UNIX_WRITE },
+                ],
+                costs: None,
+            },
+        ],
+        without: "a call that comes while another thread is interrupted in a program is not seen; requests over TCP \
+                  say so",
+        when: When::Interrupted,
+    },
 ];
 
 /// The best there is, whatever the family.
@@ -355,12 +392,13 @@ impl Duty {
             When::Always => true,
             When::ByAddress => !features.helpers,
             When::InSocket => features.helpers,
+            When::Interrupted => features.interrupted,
         }
     }
 
     /// Ways that are open to a family, the best first. For the calls themselves that is the family's own.
     pub fn ways_of(&'static self, family: Family) -> impl Iterator<Item = &'static Way> {
-        let own = std::ptr::eq(self, &raw const CALLS);
+        let own = std::ptr::eq(self, &raw const CALLS) || self.when == When::Interrupted;
         self.ways.iter().filter(move |way| if own { way.family == family } else { way.family >= family })
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Cause, Finding, Loss, Node, State};
 use crate::probe::attach::{Outcome, predict};
-use crate::probe::features::{self, Features};
+use crate::probe::features::{self, Features, Preemption};
 use crate::probe::plan::{CALLS, Duty, Family};
 
 /// The type information, and what becomes of each duty.
@@ -15,7 +15,8 @@ pub(super) fn all(node: &Node, tried: Option<&[Outcome]>) -> Vec<Finding> {
         Err(error) => return vec![no_btf(&error)],
     };
     let lockdown = features::lockdown(&node.sys.join("kernel/security/lockdown"));
-    let predicted = predict(&types, &Features::of(&types, lockdown.as_deref()), &Family::ALL);
+    let predicted =
+        predict(&types, &Features::of(&types, lockdown.as_deref(), Preemption::of_node()), &Family::ALL);
     let outcomes = tried.unwrap_or(&predicted);
     let mut findings = vec![Finding::ok("BTF", "/sys/kernel/btf/vmlinux")];
     findings.extend(outcomes.iter().map(finding));
@@ -74,6 +75,7 @@ fn without(duty: &Duty) -> (Option<Cause>, &'static str) {
             (Some(Cause::NoProcessEvents), "use a kernel with these tracepoints")
         }
         "lost ends" => (None, "nothing: only a flood beyond the agent's capacity loses events"),
+        "skipped calls" => (None, "see what was refused: the kernel takes the same programs as first copies"),
         _ => (Some(Cause::NoConnectionEnd), "use a kernel with one of these hooks"),
     }
 }
@@ -97,6 +99,7 @@ mod tests {
             None,
             Some(Cause::NoProcessEvents),
             Some(Cause::NoProcessEvents),
+            None,
         ];
         assert_eq!(causes, expected);
     }
