@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::books::tick_over;
 use crate::client::{self, HEADER_CANARY, PROMPT_CANARY};
 use crate::fake_server::{COMPLETION_CANARY, Served};
 use crate::machine::{self, patient};
@@ -371,7 +372,25 @@ async fn load_once_and_compare(
     std::fs::write(folder.join("records.json"), records).context("keep the records")?;
     let (mut exchanges, mut records) = (exchanges.to_vec(), reader.records);
     skipped::set_aside(agent, &mut exchanges, &mut records)?;
-    Ok(compare(&exchanges, &records, machine::bounds(source)))
+    let mut comparison = compare(&exchanges, &records, machine::bounds(source));
+    if !comparison.passed {
+        tick_over(agent)?;
+        comparison.told = unseen(agent)?;
+    }
+    Ok(comparison)
+}
+
+/// What an agent says that it did not see or understand, so far.
+fn unseen(agent: SocketAddr) -> Result<Vec<String>> {
+    const FAMILIES: [&str; 3] = [
+        "inferscope_events_lost_total",
+        "inferscope_parse_failures_total",
+        "inferscope_records_incomplete_total",
+    ];
+    let page = http_get(&Endpoint::Tcp(agent), "/metrics")?;
+    let page = String::from_utf8(page).context("read the agent's page")?;
+    let some = |line: &&str| FAMILIES.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
+    Ok(page.lines().filter(some).map(str::to_owned).collect())
 }
 
 /// What the sources and the agent say of the first requests that differ, from the files that a comparison leaves: of an

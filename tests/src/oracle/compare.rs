@@ -100,6 +100,8 @@ pub struct Comparison {
     pub undecided: usize,
     pub mismatches: Vec<Mismatch>,
     pub mismatches_total: usize,
+    /// Of a failed one: what the agent says that it could not see, as lines of its page.
+    pub told: Vec<String>,
 }
 
 impl Comparison {

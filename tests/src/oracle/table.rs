@@ -60,6 +60,9 @@ impl Comparison {
         if hidden > 0 {
             writeln!(out, "and {hidden} more fields that differ")?;
         }
+        for line in &self.told {
+            writeln!(out, "the agent says: {line}")?;
+        }
         writeln!(out, "{} requests: {}", self.expected, if self.passed { "PASS" } else { "FAIL" })
     }
 }
