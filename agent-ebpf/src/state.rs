@@ -6,7 +6,7 @@
 //! socket. Before, and where sockets are found by descriptor, the SOCKETS table: an address is used again, so
 //! `socket_destroy` and `unix_close` forget it.
 
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, map};
@@ -83,7 +83,9 @@ pub fn find_or_insert(sock: *const Sock) -> Option<*mut SocketState> {
     if !features::helpers() {
         return find_or_insert_at(sock as u64);
     }
-    let state = stored(sock, BPF_SK_STORAGE_GET_F_CREATE as u64);
+    // Where two processors make it at once, as a client that sends over a Unix socket and a server that reads, one of
+    // them is refused, and finds what the other has made.
+    let state = stored(sock, BPF_SK_STORAGE_GET_F_CREATE as u64).or_else(|| stored(sock, 0));
     if state.is_none() {
         emit::count(Counter::SocketTableFull);
     }
@@ -110,7 +112,8 @@ pub fn find_or_insert_at(address: u64) -> Option<*mut SocketState> {
         read_position: 0,
         write_position: 0,
     };
-    let _ = SOCKETS.insert(address, fresh, 0);
+    // Another processor may be faster, and has counted in its own since.
+    let _ = SOCKETS.insert(address, fresh, BPF_NOEXIST as u64);
     let state = SOCKETS.get_ptr_mut(address);
     if state.is_none() {
         emit::count(Counter::SocketTableFull);

@@ -182,7 +182,8 @@ fn compare_one(row: &mut PhaseRow, name: Name, truth: &Truth, records: &[AgentRe
     }
     if !comparison.is_exact() {
         row.faults.push(format!("{}: {}", name.label(), faults_of(&comparison)));
-        let first = comparison.mismatches.first().map(|mismatch| mismatch.request_id.as_str());
+        let differs = comparison.mismatches.first().map(|mismatch| &mismatch.request_id);
+        let first = differs.or(comparison.missing.first()).map(String::as_str);
         let truth = exchanges.iter().find(|one| first.is_some() && one.request_id.as_deref() == first);
         let record = own.iter().find(|one| first.is_some() && one.request_id.as_deref() == first);
         row.faults.push(format!("{truth:?} is {record:?}"));
