@@ -6,15 +6,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
+use inferscope_tests::books::Books;
 use inferscope_tests::client::Options;
 use inferscope_tests::fake_server::SCENARIOS;
 use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, evidence, load_and_compare};
 use inferscope_tests::machine::{concurrency, patient, requests, sockets};
+use inferscope_tests::oracle::http_get;
 use inferscope_tests::skip;
 use inferscope_tests::socket::Endpoint;
-use inferscope_tests::stage::{metrics_text, until};
+use inferscope_tests::stage::until;
 use inferscope_tests::wire::Capture;
 
 /// A node has one agent.
@@ -138,6 +141,22 @@ fn requests_over_a_unix_socket_are_measured_as_they_passed() {
     check_everything("unix:FOLDER/demo.sock");
 }
 
+/// A server may read while the kernel still tells that bytes came: then two processors are first at one socket.
+#[test]
+fn connections_over_a_unix_socket_that_ask_once_are_each_counted() {
+    const CLIENTS: u64 = 4;
+    const EACH: u64 = 3_000;
+    let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(scene) = Scene::start("unix:FOLDER/demo.sock", false) else { return };
+    let ask = || (0..EACH).for_each(|_| _ = http_get(&scene.server.endpoint, "/health").unwrap());
+    thread::scope(|clients| (0..CLIENTS).for_each(|_| _ = clients.spawn(ask)));
+    let books = Books::settled(&scene.agent).unwrap();
+    let counted = books.sum("inferscope_http_requests_total", &[("route", "/health")]);
+    assert_eq!((counted, books.faults()), (CLIENTS * EACH, Vec::new()), "{books}");
+    scene.agent.stop().unwrap();
+    scene.server.stop().unwrap();
+}
+
 #[test]
 fn a_server_that_starts_after_the_agent_is_measured() {
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,9 +186,6 @@ fn servers_on_every_kind_of_socket_are_measured_by_one_agent() {
         let comparison = runtime.block_on(compared).unwrap();
         println!("{kind}\n{comparison}");
         if !comparison.passed {
-            let page = metrics_text(&agent).unwrap();
-            let losses = page.lines().filter(|line| line.starts_with("inferscope_events_lost_total"));
-            losses.filter(|line| !line.ends_with(" 0")).for_each(|line| println!("{line}"));
             let evidence = evidence(&comparison, folder.path()).unwrap();
             let log = agent.read_log().unwrap();
             panic!(
