@@ -8,4 +8,5 @@ pub mod counter;
 pub mod decode;
 pub mod process;
 pub mod socket;
+pub mod stall;
 pub mod watch;
