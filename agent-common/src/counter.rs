@@ -24,11 +24,19 @@ pub enum Counter {
     ProcessRingFull = 7,
     /// Calls for which the kernel skipped a program, taken by its second copy; of unwatched processes, too.
     CallTakenOver = 8,
+    /// Events put into the STALLS ring.
+    StallSent = 9,
+    /// Events lost because the STALLS ring was full.
+    StallRingFull = 10,
+    /// Times of the scheduler before the ones they should be behind.
+    StallBackwards = 11,
+    /// Threads that are not followed, because the THREADS table was full.
+    ThreadTableFull = 12,
 }
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::SocketSeen,
         Self::SocketSent,
         Self::SocketRingFull,
@@ -38,6 +46,10 @@ impl Counter {
         Self::ProcessSent,
         Self::ProcessRingFull,
         Self::CallTakenOver,
+        Self::StallSent,
+        Self::StallRingFull,
+        Self::StallBackwards,
+        Self::ThreadTableFull,
     ];
 }
 

@@ -136,10 +136,8 @@ const _: () = assert!(size_of::<Thread>() == 208 && align_of::<Thread>() == 8);
 
 /// Takes stalls that are over.
 pub trait Sink {
-    /// A stall of this kind was from `start_ns` to `end_ns`.
-    fn stalled(&mut self, kind: Stall, start_ns: u64, end_ns: u64);
-    /// Some were, of this many nanoseconds together.
-    fn stalled_in(&mut self, kind: Stall, spell: Spell, end_ns: u64);
+    /// One or more stalls of a kind, the last of which was over at `end_ns`.
+    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64);
     /// A time before the one that it should be behind.
     fn backwards(&mut self);
 }
@@ -224,12 +222,21 @@ impl Thread {
         if self.io.count > 0 {
             self.settle_io(faults, sink);
         }
-        for kind in Stall::ALL {
-            let Some(spell) = self.spells.get_mut(kind as usize) else { continue };
-            if spell.count > 0 {
-                sink.stalled_in(kind, *spell, now);
-                *spell = Spell::default();
-            }
+        // One by one, and no loop: the verifier wants to see each place.
+        self.tell(Stall::Stopped, now, sink);
+        self.tell(Stall::CpuThrottle, now, sink);
+        self.tell(Stall::RunQueue, now, sink);
+        self.tell(Stall::MemoryReclaim, now, sink);
+        self.tell(Stall::MajorFault, now, sink);
+        self.tell(Stall::BlockIo, now, sink);
+    }
+
+    #[inline(always)]
+    fn tell(&mut self, kind: Stall, now: u64, sink: &mut impl Sink) {
+        let Some(spell) = self.spells.get_mut(kind as usize) else { return };
+        if spell.count > 0 {
+            sink.stalled(kind, *spell, now);
+            *spell = Spell::default();
         }
     }
 
@@ -261,13 +268,12 @@ impl Thread {
     /// The kernel counts a major fault when it is over, so what a wait for a disk was is known later.
     #[inline(always)]
     fn settle_io(&mut self, faults: u32, sink: &mut impl Sink) {
-        let kind = if faults != self.faults { Stall::MajorFault } else { Stall::BlockIo };
         let (io, end) = (self.io, self.io_end_ns);
         self.io = Spell::default();
-        if io.stalled_ns >= LONG_NS {
-            sink.stalled_in(kind, io, end);
+        if faults != self.faults {
+            self.add(Stall::MajorFault, io, end, sink);
         } else {
-            self.sum(kind, io, end, sink);
+            self.add(Stall::BlockIo, io, end, sink);
         }
     }
 
@@ -276,14 +282,14 @@ impl Thread {
         if end_ns < start_ns {
             return sink.backwards();
         }
-        if end_ns - start_ns >= LONG_NS {
-            return sink.stalled(kind, start_ns, end_ns);
-        }
-        self.sum(kind, Spell { start_ns, stalled_ns: end_ns - start_ns, count: 1 }, end_ns, sink);
+        self.add(kind, Spell { start_ns, stalled_ns: end_ns - start_ns, count: 1 }, end_ns, sink);
     }
 
     #[inline(always)]
-    fn sum(&mut self, kind: Stall, short: Spell, end_ns: u64, sink: &mut impl Sink) {
+    fn add(&mut self, kind: Stall, short: Spell, end_ns: u64, sink: &mut impl Sink) {
+        if short.stalled_ns >= LONG_NS {
+            return sink.stalled(kind, short, end_ns);
+        }
         let Some(spell) = self.spells.get_mut(kind as usize) else { return };
         if spell.count == 0 {
             spell.start_ns = short.start_ns;
@@ -293,7 +299,7 @@ impl Thread {
         if spell.stalled_ns >= LONG_NS {
             let whole = *spell;
             *spell = Spell::default();
-            sink.stalled_in(kind, whole, end_ns);
+            sink.stalled(kind, whole, end_ns);
         }
     }
 }
@@ -313,11 +319,7 @@ mod tests {
     }
 
     impl Sink for Told {
-        fn stalled(&mut self, kind: Stall, start_ns: u64, end_ns: u64) {
-            self.stalled_in(kind, Spell { start_ns, stalled_ns: end_ns - start_ns, count: 1 }, end_ns);
-        }
-
-        fn stalled_in(&mut self, kind: Stall, spell: Spell, end_ns: u64) {
+        fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) {
             assert!(spell.start_ns + spell.stalled_ns <= end_ns, "{spell:?} ends at {end_ns}");
             self.sums[kind as usize] += spell.stalled_ns;
             self.events.push((kind, spell.start_ns, end_ns));

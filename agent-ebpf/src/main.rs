@@ -17,6 +17,7 @@ mod function;
 mod offsets;
 mod process;
 mod registers;
+mod sched;
 mod socket;
 mod sockets;
 mod state;

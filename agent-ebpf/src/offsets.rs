@@ -55,6 +55,34 @@ static SOCK_PROTOCOL: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SKB_CB: Global<u32> = Global::new(0);
 
+/// `task_struct.pid`: u32, the thread's number.
+#[unsafe(no_mangle)]
+static TASK_PID: Global<u32> = Global::new(0);
+/// `task_struct.__state`, `state` before 5.14: u32.
+#[unsafe(no_mangle)]
+static TASK_STATE: Global<u32> = Global::new(0);
+/// `task_struct.maj_flt`: u64, of which the lower half is read.
+#[unsafe(no_mangle)]
+static TASK_MAJ_FLT: Global<u32> = Global::new(0);
+/// `task_struct.in_iowait`: the u32 that has the bit.
+#[unsafe(no_mangle)]
+static TASK_IOWAIT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_IOWAIT_MASK: Global<u32> = Global::new(0);
+/// `task_struct.in_memstall`, the same; the mask is 0 where the kernel has no pressure information.
+#[unsafe(no_mangle)]
+static TASK_MEMSTALL: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_MEMSTALL_MASK: Global<u32> = Global::new(0);
+/// `task_struct.throttled`: bool, Linux 6.18 and later; 0 where there is none.
+#[unsafe(no_mangle)]
+static TASK_THROTTLED: Global<u32> = Global::new(0);
+/// `task_struct.se.cfs_rq`: the queue that the thread is in; 0 where groups have no quotas.
+#[unsafe(no_mangle)]
+static TASK_CFS_RQ: Global<u32> = Global::new(0);
+/// `cfs_rq.throttle_count`: i32, not 0 while it or a group above it is throttled.
+#[unsafe(no_mangle)]
+static CFS_THROTTLE_COUNT: Global<u32> = Global::new(0);
 /// `task_struct.signal`: what the threads of a process share.
 #[unsafe(no_mangle)]
 static TASK_SIGNAL: Global<u32> = Global::new(0);
@@ -108,6 +136,51 @@ unsafe fn load<T: Copy>(object: *const u8, offset: u32) -> T {
 #[inline(always)]
 pub fn task_tgid(task: *const Task) -> u32 {
     unsafe { load(task.cast(), TASK_TGID.load()) }
+}
+
+#[inline(always)]
+pub fn task_tid(task: *const Task) -> u32 {
+    unsafe { load(task.cast(), TASK_PID.load()) }
+}
+
+#[inline(always)]
+pub fn task_state(task: *const Task) -> u32 {
+    unsafe { load(task.cast(), TASK_STATE.load()) }
+}
+
+#[inline(always)]
+pub fn task_major_faults(task: *const Task) -> u32 {
+    unsafe { load(task.cast(), TASK_MAJ_FLT.load()) }
+}
+
+#[inline(always)]
+pub fn task_is_in_iowait(task: *const Task) -> bool {
+    let bits: u32 = unsafe { load(task.cast(), TASK_IOWAIT.load()) };
+    bits & TASK_IOWAIT_MASK.load() != 0
+}
+
+#[inline(always)]
+pub fn task_is_in_memstall(task: *const Task) -> bool {
+    if TASK_MEMSTALL_MASK.load() == 0 {
+        return false;
+    }
+    let bits: u32 = unsafe { load(task.cast(), TASK_MEMSTALL.load()) };
+    bits & TASK_MEMSTALL_MASK.load() != 0
+}
+
+/// Its group has used up its quota, and it may not run.
+#[inline(always)]
+pub fn task_is_throttled(task: *const Task) -> bool {
+    if TASK_THROTTLED.load() != 0 {
+        let throttled: u8 = unsafe { load(task.cast(), TASK_THROTTLED.load()) };
+        return throttled != 0;
+    }
+    if TASK_CFS_RQ.load() == 0 {
+        return false;
+    }
+    let queue: *const u8 = unsafe { load(task.cast(), TASK_CFS_RQ.load()) };
+    let count: i32 = unsafe { load(queue, CFS_THROTTLE_COUNT.load()) };
+    count != 0
 }
 
 /// Threads of its process that have not begun to end.

@@ -115,6 +115,17 @@ impl KernelTypes {
         Ok(bits / 8)
     }
 
+    /// Of a member that is one bit: byte offset of the u32 that has it, and its mask there.
+    ///
+    /// # Errors
+    /// The kernel has no such struct or member.
+    pub fn bit(&self, structure: &str, name: &str) -> Result<(u32, u32)> {
+        let missing = || format!("kernel has no {structure}.{name}");
+        let at = self.find(KIND_STRUCT, structure).with_context(missing)?;
+        let (bits, _) = self.member(at, name, DEPTH_MAX, &mut 0).with_context(missing)?;
+        Ok((bits / 32 * 4, 1 << (bits % 32)))
+    }
+
     /// Position of the type that the one at `at` refers to.
     fn behind(&self, at: usize) -> Option<usize> {
         self.position(u32_at(&self.bytes, at + 8).ok()?)

@@ -69,7 +69,7 @@ impl Fitted {
             features::lockdown(Path::new(features::LOCKDOWN)).as_deref(),
             Preemption::of_node(),
         );
-        let offsets = offsets::look_up(&types)?;
+        let offsets = [offsets::look_up(&types)?, offsets::look_up_scheduler(&types)?].concat();
         Ok(Self { offsets, features, types, btf: Btf::from_sys_fs().context("read the kernel's types")? })
     }
 

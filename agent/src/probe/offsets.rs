@@ -55,6 +55,36 @@ pub fn look_up(types: &KernelTypes) -> Result<Vec<Offset>> {
     find(types, &MEMBERS)
 }
 
+/// Looks up what the programs of the scheduler read; what a kernel does not have is 0.
+///
+/// # Errors
+/// The kernel lacks one that none does without.
+pub fn look_up_scheduler(types: &KernelTypes) -> Result<Vec<Offset>> {
+    let state = types.offset("task_struct", "__state").or_else(|_| types.offset("task_struct", "state"))?;
+    let (iowait, iowait_mask) = types.bit("task_struct", "in_iowait")?;
+    let (memstall, memstall_mask) = types.bit("task_struct", "in_memstall").unwrap_or_default();
+    let throttled = types.offset("task_struct", "throttled").unwrap_or(0);
+    let queue = || {
+        Ok::<_, anyhow::Error>((
+            types.offset("task_struct", "se.cfs_rq")?,
+            types.offset("cfs_rq", "throttle_count")?,
+        ))
+    };
+    let (queue, throttle_count) = queue().unwrap_or_default();
+    Ok(vec![
+        ("TASK_PID", types.offset("task_struct", "pid")?),
+        ("TASK_STATE", state),
+        ("TASK_MAJ_FLT", types.offset("task_struct", "maj_flt")?),
+        ("TASK_IOWAIT", iowait),
+        ("TASK_IOWAIT_MASK", iowait_mask),
+        ("TASK_MEMSTALL", memstall),
+        ("TASK_MEMSTALL_MASK", memstall_mask),
+        ("TASK_THROTTLED", throttled),
+        ("TASK_CFS_RQ", queue),
+        ("CFS_THROTTLE_COUNT", throttle_count),
+    ])
+}
+
 /// Looks up those that are read by address.
 ///
 /// # Errors

@@ -258,7 +258,17 @@ pub static CALLS: Duty = Duty {
 };
 
 /// Everything else, each with its loss.
-pub static DUTIES: [Duty; 9] = [
+pub static DUTIES: [Duty; 10] = [
+    Duty {
+        name: "stalls",
+        ways: &[any_family(&[
+            tracepoint("sched_switch", "sched_switch", &["_Bool", "task_struct *", "task_struct *"]),
+            tracepoint("sched_wakeup", "sched_wakeup", &["task_struct *"]),
+            tracepoint("sched_wakeup_new", "sched_wakeup_new", &["task_struct *"]),
+        ])],
+        without: "why a request was slow is not known",
+        when: When::Always,
+    },
     Duty {
         name: "time of writes",
         ways: &[

@@ -1,0 +1,167 @@
+//! What the scheduler does with the threads of watched processes: stalls, as `inferscope_common::stall` finds them.
+//!
+//! Hook: sched_switch tp_btf/sched_switch
+//! Hook: sched_wakeup tp_btf/sched_wakeup
+//! Hook: sched_wakeup_new tp_btf/sched_wakeup_new
+//! Kernel: 5.10.
+//! Cost: of a switch between two unwatched threads, two look-ups of a bit.
+//! Limits: THREADS_MAX threads; a stall of LONG_NS or more is an event, shorter ones are summed. Where the kernel does
+//! not mark a thread as throttled (before 6.18), one that waits while its group is throttled counts as waiting.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::macros::{btf_tracepoint, map};
+use aya_ebpf::maps::{HashMap, RingBuf};
+use aya_ebpf::programs::BtfTracePointContext;
+use inferscope_common::counter::Counter;
+use inferscope_common::stall::{
+    GROUPS_MAX, KINDS, STALLS_BYTES, Sink, Spell, Stall, StallEvent, State, THREADS_MAX, Thread,
+};
+
+use crate::offsets::{self, Task};
+use crate::{emit, watch};
+
+/// Of a thread that ends: it leaves its processor for the last time.
+const TASK_DEAD: u32 = 0x80;
+/// Stopped by a signal, or by a debugger.
+const TASK_STOPPED: u32 = 0x4 | 0x8;
+
+/// By thread number.
+#[map]
+static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(THREADS_MAX, 0);
+
+/// Nanoseconds by kind, of the threads of a process together.
+#[map]
+static GROUPS: HashMap<u32, [u64; KINDS]> = HashMap::with_max_entries(GROUPS_MAX, 0);
+
+#[map]
+static STALLS: RingBuf = RingBuf::with_byte_size(STALLS_BYTES, 0);
+
+/// Where the stalls of a thread go.
+struct Out {
+    tgid: u32,
+    tid: u32,
+}
+
+impl Sink for Out {
+    #[inline(always)]
+    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) {
+        if let Some(sums) = GROUPS.get_ptr_mut(self.tgid) {
+            // SAFETY: a live value, and a kind is below KINDS.
+            unsafe { emit::add_to(sums.cast::<u64>().add(kind as usize), spell.stalled_ns) };
+        }
+        let event = StallEvent {
+            start_ns: spell.start_ns,
+            end_ns,
+            stalled_ns: spell.stalled_ns,
+            tgid: self.tgid,
+            tid: self.tid,
+            kind: kind as u32,
+            count: spell.count as u32,
+        };
+        let sent = STALLS.output::<StallEvent>(&event, BPF_RB_NO_WAKEUP as u64).is_ok();
+        emit::count(if sent { Counter::StallSent } else { Counter::StallRingFull });
+    }
+
+    #[inline(always)]
+    fn backwards(&mut self) {
+        emit::count(Counter::StallBackwards);
+    }
+}
+
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    let (previous, next): (*const Task, *const Task) = (ctx.arg(1), ctx.arg(2));
+    let (leaving, coming) = (offsets::task_tgid(previous), offsets::task_tgid(next));
+    if watch::is_watched(leaving) {
+        let preempted: bool = ctx.arg::<u64>(0) & 1 != 0;
+        leaves(previous, leaving, preempted);
+    }
+    if watch::is_watched(coming) {
+        comes(next, coming);
+    }
+    0
+}
+
+#[inline(always)]
+fn leaves(task: *const Task, tgid: u32, preempted: bool) {
+    let tid = offsets::task_tid(task);
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let bits = offsets::task_state(task);
+    let mut out = Out { tgid, tid };
+    let faults = offsets::task_major_faults(task);
+    if !preempted && bits & TASK_DEAD != 0 {
+        if let Some(thread) = THREADS.get_ptr_mut(tid) {
+            // SAFETY: a live value, of a thread that this processor has.
+            unsafe { (*thread).dies(now, faults, &mut out) };
+        }
+        let _ = THREADS.remove(tid);
+        return;
+    }
+    let state = if offsets::task_is_throttled(task) {
+        State::Throttled
+    } else if preempted || bits == 0 {
+        State::Waits
+    } else if bits & TASK_STOPPED != 0 {
+        State::Stopped
+    } else if offsets::task_is_in_memstall(task) {
+        State::Reclaims
+    } else if offsets::task_is_in_iowait(task) {
+        State::Io
+    } else {
+        State::Sleeps
+    };
+    match THREADS.get_ptr_mut(tid) {
+        // SAFETY: as above.
+        Some(thread) => unsafe { (*thread).leaves(state, now, faults, &mut out) },
+        None => first(tid, &Thread::first(tgid, state, now)),
+    }
+}
+
+#[inline(always)]
+fn comes(task: *const Task, tgid: u32) {
+    let tid = offsets::task_tid(task);
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    match THREADS.get_ptr_mut(tid) {
+        // SAFETY: a live value, of a thread that this processor gets.
+        Some(thread) => unsafe { (*thread).comes(now, &mut Out { tgid, tid }) },
+        None => first(tid, &Thread::first(tgid, State::Runs, now)),
+    }
+}
+
+#[btf_tracepoint(function = "sched_wakeup")]
+pub fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
+    let task: *const Task = ctx.arg(0);
+    let tgid = offsets::task_tgid(task);
+    if !watch::is_watched(tgid) {
+        return 0;
+    }
+    let tid = offsets::task_tid(task);
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let throttled = offsets::task_is_throttled(task);
+    match THREADS.get_ptr_mut(tid) {
+        // SAFETY: a live value; the kernel wakes a thread on one processor at a time, and off its own.
+        Some(thread) => unsafe { (*thread).wakes(throttled, now, &mut Out { tgid, tid }) },
+        None => first(tid, &Thread::first(tgid, State::Waits, now)),
+    }
+    0
+}
+
+/// A thread that begins: what its number stood for before is over.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    let task: *const Task = ctx.arg(0);
+    let tgid = offsets::task_tgid(task);
+    if watch::is_watched(tgid) {
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        first(offsets::task_tid(task), &Thread::first(tgid, State::Waits, now));
+    }
+    0
+}
+
+#[inline(always)]
+fn first(tid: u32, thread: &Thread) {
+    if THREADS.insert(tid, thread, BPF_ANY as u64).is_err() {
+        emit::count(Counter::ThreadTableFull);
+    }
+}
