@@ -5,13 +5,16 @@
 
 /// Threads that are followed at once: those of some 100 servers. One more is counted and not followed.
 pub const THREADS_MAX: u32 = 16_384;
-/// Processes whose sums are kept.
-pub const GROUPS_MAX: u32 = 4_096;
-/// Size of the STALLS ring: 21,000 events between two looks of the agent.
+/// Size of the STALLS ring: 16,000 events between two looks of the agent.
 pub const STALLS_BYTES: u32 = 1 << 20;
 /// A stall of this length is an event of its own; shorter ones are summed until they come to as much. So a thread
 /// makes at most a thousand events a second for each kind.
 pub const LONG_NS: u64 = 1_000_000;
+
+/// Classes of length by which stalls are counted.
+pub const CLASSES: usize = 4;
+/// Upper bounds of all but the last class, in which each stall is an event of its own.
+pub const CLASS_BOUNDS_NS: [u64; CLASSES - 1] = [10_000, 100_000, LONG_NS];
 
 /// What kept a thread. The order settles an overlap: the first wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,11 +73,13 @@ pub struct StallEvent {
     pub tid: u32,
     /// A [`Stall`].
     pub kind: u32,
-    /// How many there were.
-    pub count: u32,
+    /// Zero.
+    pub padding: u32,
+    /// How many there were, by length: see [`CLASS_BOUNDS_NS`].
+    pub counts: [u32; CLASSES],
 }
 
-const _: () = assert!(size_of::<StallEvent>() == 40 && align_of::<StallEvent>() == 8);
+const _: () = assert!(size_of::<StallEvent>() == 56 && align_of::<StallEvent>() == 8);
 
 /// Short stalls of one kind that were not told yet.
 #[repr(C)]
@@ -84,8 +89,39 @@ pub struct Spell {
     pub start_ns: u64,
     /// How long all of them took.
     pub stalled_ns: u64,
-    /// How many there were.
-    pub count: u64,
+    /// How many there were, by length.
+    pub counts: [u32; CLASSES],
+}
+
+impl Spell {
+    #[inline(always)]
+    fn one(start_ns: u64, end_ns: u64) -> Self {
+        let stalled_ns = end_ns - start_ns;
+        let [first, second, third] = CLASS_BOUNDS_NS;
+        let class = |from: u64, below: u64| u32::from(from <= stalled_ns && stalled_ns < below);
+        let counts = [class(0, first), class(first, second), class(second, third), class(third, u64::MAX)];
+        Self { start_ns, stalled_ns, counts }
+    }
+
+    /// None was added yet.
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.start_ns == 0
+    }
+
+    #[inline(always)]
+    fn add(&mut self, other: &Self) {
+        if self.is_empty() {
+            self.start_ns = other.start_ns;
+        }
+        self.stalled_ns += other.stalled_ns;
+        let [a, b, c, d] = other.counts;
+        let [first, second, third, last] = &mut self.counts;
+        *first += a;
+        *second += b;
+        *third += c;
+        *last += d;
+    }
 }
 
 /// What a thread does. Values of [`Thread::state`].
@@ -132,7 +168,7 @@ pub struct Thread {
     pub spells: [Spell; KINDS],
 }
 
-const _: () = assert!(size_of::<Thread>() == 208 && align_of::<Thread>() == 8);
+const _: () = assert!(size_of::<Thread>() == 264 && align_of::<Thread>() == 8);
 
 /// Takes stalls that are over.
 pub trait Sink {
@@ -157,10 +193,10 @@ impl Thread {
             self.over(Stall::MemoryReclaim, self.reclaims_since_ns, now, sink);
             self.reclaims_since_ns = 0;
         }
-        if self.io.count > 0 && (faults != self.faults || !matches!(state, State::Io)) {
+        if !self.io.is_empty() && (faults != self.faults || !matches!(state, State::Io)) {
             self.settle_io(faults, sink);
         }
-        if matches!(state, State::Io) && self.io.count == 0 {
+        if matches!(state, State::Io) && self.io.is_empty() {
             self.faults = faults;
         }
         self.state = state as u32;
@@ -219,7 +255,7 @@ impl Thread {
     /// It ends: what was not told yet is told.
     #[inline(always)]
     pub fn dies(&mut self, now: u64, faults: u32, sink: &mut impl Sink) {
-        if self.io.count > 0 {
+        if !self.io.is_empty() {
             self.settle_io(faults, sink);
         }
         // One by one, and no loop: the verifier wants to see each place.
@@ -234,7 +270,7 @@ impl Thread {
     #[inline(always)]
     fn tell(&mut self, kind: Stall, now: u64, sink: &mut impl Sink) {
         let Some(spell) = self.spells.get_mut(kind as usize) else { return };
-        if spell.count > 0 {
+        if !spell.is_empty() {
             sink.stalled(kind, *spell, now);
             *spell = Spell::default();
         }
@@ -256,11 +292,7 @@ impl Thread {
             if now < since {
                 return sink.backwards();
             }
-            if self.io.count == 0 {
-                self.io.start_ns = since;
-            }
-            self.io.count += 1;
-            self.io.stalled_ns += now - since;
+            self.io.add(&Spell::one(since, now));
             self.io_end_ns = now;
         }
     }
@@ -282,7 +314,7 @@ impl Thread {
         if end_ns < start_ns {
             return sink.backwards();
         }
-        self.add(kind, Spell { start_ns, stalled_ns: end_ns - start_ns, count: 1 }, end_ns, sink);
+        self.add(kind, Spell::one(start_ns, end_ns), end_ns, sink);
     }
 
     #[inline(always)]
@@ -291,11 +323,7 @@ impl Thread {
             return sink.stalled(kind, short, end_ns);
         }
         let Some(spell) = self.spells.get_mut(kind as usize) else { return };
-        if spell.count == 0 {
-            spell.start_ns = short.start_ns;
-        }
-        spell.count += short.count;
-        spell.stalled_ns += short.stalled_ns;
+        spell.add(&short);
         if spell.stalled_ns >= LONG_NS {
             let whole = *spell;
             *spell = Spell::default();
@@ -321,6 +349,8 @@ mod tests {
     impl Sink for Told {
         fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) {
             assert!(spell.start_ns + spell.stalled_ns <= end_ns, "{spell:?} ends at {end_ns}");
+            let long = u64::from(spell.counts[CLASSES - 1]) * LONG_NS;
+            assert!(spell.counts.iter().sum::<u32>() > 0 && long <= spell.stalled_ns, "{spell:?}");
             self.sums[kind as usize] += spell.stalled_ns;
             self.events.push((kind, spell.start_ns, end_ns));
         }
@@ -359,12 +389,12 @@ mod tests {
     #[test]
     fn short_stalls_are_told_once_they_are_a_long_one_and_at_the_end() {
         let (mut thread, mut told) = running();
-        for turn in 0..25 {
+        for turn in 1..26 {
             thread.leaves(State::Waits, turn * MS, 0, &mut told);
             thread.comes(turn * MS + MS / 10, &mut told);
         }
         let tenth = MS / 10;
-        let expected = [(Stall::RunQueue, 0, 9 * MS + tenth), (Stall::RunQueue, 10 * MS, 19 * MS + tenth)];
+        let expected = [(Stall::RunQueue, MS, 10 * MS + tenth), (Stall::RunQueue, 11 * MS, 20 * MS + tenth)];
         assert_eq!(told.events, expected);
         thread.dies(30 * MS, 0, &mut told);
         assert_eq!(told.sums[Stall::RunQueue as usize], 25 * tenth);
@@ -445,7 +475,7 @@ mod tests {
         #[test]
         fn every_nanosecond_is_of_one_kind(steps in prop::collection::vec((step(), 0..3 * MS), 1..200)) {
             let (mut thread, mut told) = running();
-            let (mut now, mut state, mut reclaims, mut faults) = (0, State::Runs, 0, 0);
+            let (mut now, mut state, mut reclaims, mut faults) = (MS, State::Runs, 0, 0);
             let mut sums = [0; KINDS];
             // Waits for a disk are of one of two kinds: compared together.
             for (step, took) in steps {

@@ -51,15 +51,6 @@ fn add<const N: usize>(counters: [Counter; N]) {
     }
 }
 
-/// Adds to a number that other processors add to as well.
-///
-/// # Safety
-/// `cell` is a live map value.
-#[inline(always)]
-pub unsafe fn add_to(cell: *mut u64, number: u64) {
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) cell, in(reg) number) };
-}
-
 #[inline(always)]
 fn counted(result: Result<(), i32>) {
     add([Counter::SocketSeen, if result.is_ok() { Counter::SocketSent } else { Counter::SocketRingFull }]);

@@ -14,9 +14,7 @@ use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
 use inferscope_common::counter::Counter;
-use inferscope_common::stall::{
-    GROUPS_MAX, KINDS, STALLS_BYTES, Sink, Spell, Stall, StallEvent, State, THREADS_MAX, Thread,
-};
+use inferscope_common::stall::{STALLS_BYTES, Sink, Spell, Stall, StallEvent, State, THREADS_MAX, Thread};
 
 use crate::offsets::{self, Task};
 use crate::{emit, watch};
@@ -30,10 +28,6 @@ const TASK_STOPPED: u32 = 0x4 | 0x8;
 #[map]
 static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(THREADS_MAX, 0);
 
-/// Nanoseconds by kind, of the threads of a process together.
-#[map]
-static GROUPS: HashMap<u32, [u64; KINDS]> = HashMap::with_max_entries(GROUPS_MAX, 0);
-
 #[map]
 static STALLS: RingBuf = RingBuf::with_byte_size(STALLS_BYTES, 0);
 
@@ -46,10 +40,6 @@ struct Out {
 impl Sink for Out {
     #[inline(always)]
     fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) {
-        if let Some(sums) = GROUPS.get_ptr_mut(self.tgid) {
-            // SAFETY: a live value, and a kind is below KINDS.
-            unsafe { emit::add_to(sums.cast::<u64>().add(kind as usize), spell.stalled_ns) };
-        }
         let event = StallEvent {
             start_ns: spell.start_ns,
             end_ns,
@@ -57,7 +47,8 @@ impl Sink for Out {
             tgid: self.tgid,
             tid: self.tid,
             kind: kind as u32,
-            count: spell.count as u32,
+            padding: 0,
+            counts: spell.counts,
         };
         let sent = STALLS.output::<StallEvent>(&event, BPF_RB_NO_WAKEUP as u64).is_ok();
         emit::count(if sent { Counter::StallSent } else { Counter::StallRingFull });
