@@ -12,6 +12,9 @@ use super::{Role, ServerKind};
 /// Every built-in server has one of these somewhere on its line; nearly nothing else has.
 const NEEDLES: [&[u8]; 4] = [b"vllm", b"sglang", b"llama-server", b"ilab"];
 
+/// What processes of a server call themselves, whatever follows: none of them is a server by itself.
+const TITLES: [&str; 3] = ["VLLM::", "sglang::", "ray::"];
+
 /// Programs that carry another's command line, or show it: never a server by themselves, whatever a
 /// rule's expression finds there.
 const CARRIERS: [&str; 60] = [
@@ -118,6 +121,10 @@ pub fn is_carrier(arguments: &[String]) -> bool {
 /// The server that these arguments start, if it is a built-in one.
 #[must_use]
 pub fn recognise(arguments: &[String]) -> Option<Command> {
+    let title = arguments.first()?;
+    if TITLES.iter().any(|begins| title.starts_with(begins)) {
+        return None;
+    }
     let (program, rest) = program(arguments)?;
     let kind = kind(program, rest)?;
     Some(Command {
@@ -303,6 +310,7 @@ mod tests {
             "ilab data generate serve",
             "llama-cli -m m.gguf",
             "VLLM::EngineCore",
+            "VLLM::E/app/llama-server -m m.gguf",
         ] {
             check(line, None);
         }

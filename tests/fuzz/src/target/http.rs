@@ -65,10 +65,11 @@ type Said = Result<Option<(String, usize)>, ParseFailure>;
 
 /// In parts it says the same, but that it may be found out later to be none.
 fn check_parts(whole: &Said, parse: &impl Fn(&[u8]) -> Said, cuts: &Cuts, bytes: &[u8]) {
+    let parts = cuts.parts(bytes);
     let before = held();
     let mut buffer = HeadBuffer::default();
     let mut used = 0;
-    for part in cuts.parts(bytes) {
+    for part in parts {
         match buffer.feed(part, parse, ParseFailure::Chunk) {
             Ok(Some((facts, len))) => {
                 assert!(len <= part.len());
