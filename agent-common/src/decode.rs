@@ -2,6 +2,7 @@
 
 use crate::process::ProcessEvent;
 use crate::socket::{SocketEvent, SocketKind};
+use crate::stall::{Stall, StallEvent};
 
 /// Why bytes are not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,28 @@ pub fn process(bytes: &[u8]) -> Result<ProcessEvent, DecodeError> {
         parent_tgid: u32_at(bytes, 16),
         port: u32_at(bytes, 20),
     })
+}
+
+/// Reads one entry of the STALLS ring.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are fewer than an event's, or of an unknown kind.
+pub fn stall(bytes: &[u8]) -> Result<StallEvent, DecodeError> {
+    if bytes.len() < size_of::<StallEvent>() {
+        return Err(DecodeError::Short);
+    }
+    let event = StallEvent {
+        start_ns: u64_at(bytes, 0),
+        end_ns: u64_at(bytes, 8),
+        stalled_ns: u64_at(bytes, 16),
+        tgid: u32_at(bytes, 24),
+        tid: u32_at(bytes, 28),
+        kind: u32_at(bytes, 32),
+        padding: 0,
+        counts: [40, 44, 48, 52].map(|at| u32_at(bytes, at)),
+    };
+    Stall::try_from(event.kind).map_err(|_| DecodeError::Kind)?;
+    Ok(event)
 }
 
 #[cfg(test)]

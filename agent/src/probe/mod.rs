@@ -13,6 +13,7 @@ pub mod features;
 pub mod offsets;
 pub mod plan;
 pub mod ring;
+pub mod stalls;
 pub mod statistics;
 pub mod tables;
 pub mod trial;
@@ -31,6 +32,7 @@ use self::btf::KernelTypes;
 use self::features::{Features, Preemption};
 use self::plan::Family;
 use self::ring::Rings;
+use self::stalls::Stalls;
 use self::tables::Tables;
 
 /// Where a kernel says which types it has.
@@ -46,6 +48,7 @@ type KernelLog = aya_log::EbpfLogger<&'static dyn log::Log>;
 pub struct Probe {
     pub rings: Rings,
     pub tables: Tables,
+    pub stalls: Stalls,
     outcomes: Vec<Outcome>,
     /// Lines that the programs wrote for the log.
     log: Option<KernelLog>,
@@ -125,9 +128,10 @@ impl Probe {
         let Some(mut ebpf) = ebpf else { bail!("{}", blindness(&outcomes[0])) };
         attach::report(&outcomes);
         let (rings, tables) = (Rings::new(&mut ebpf)?, Tables::new(&mut ebpf)?);
+        let stalls = Stalls::new(&mut ebpf)?;
         // Without it the lines of the kernel programs are missing from the log, and nothing else.
         let log = KernelLog::init(&mut ebpf).ok();
-        Ok(Self { rings, tables, outcomes, log, ebpf })
+        Ok(Self { rings, tables, stalls, outcomes, log, ebpf })
     }
 
     /// Passes on what the programs wrote for the log.
