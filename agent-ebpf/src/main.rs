@@ -14,6 +14,7 @@ mod copies;
 mod emit;
 mod features;
 mod function;
+mod memory;
 mod offsets;
 mod process;
 mod registers;

@@ -150,6 +150,32 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// The current thread begins to look for memory. `id` is that of `bpf_get_current_pid_tgid`.
+#[inline(always)]
+pub fn begins_reclaim(id: u64) {
+    let tid = id as u32;
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+        // SAFETY: a live value, of the current thread.
+        unsafe { (*thread).begins_reclaim(now) };
+        return;
+    }
+    let mut thread = Thread::first((id >> 32) as u32, State::Runs, now);
+    thread.begins_reclaim(now);
+    first(tid, &thread);
+}
+
+/// It has found some, or given up.
+#[inline(always)]
+pub fn ends_reclaim(id: u64) {
+    let tid = id as u32;
+    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        // SAFETY: as above.
+        unsafe { (*thread).ends_reclaim(now, &mut Out { tgid: (id >> 32) as u32, tid }) };
+    }
+}
+
 #[inline(always)]
 fn first(tid: u32, thread: &Thread) {
     if THREADS.insert(tid, thread, BPF_ANY as u64).is_err() {

@@ -258,7 +258,20 @@ pub static CALLS: Duty = Duty {
 };
 
 /// Everything else, each with its loss.
-pub static DUTIES: [Duty; 10] = [
+pub static DUTIES: [Duty; 11] = [
+    Duty {
+        name: "reclaim of memory",
+        ways: &[any_family(&[
+            tracepoint("direct_reclaim_begin", "mm_vmscan_direct_reclaim_begin", &[]),
+            tracepoint("direct_reclaim_end", "mm_vmscan_direct_reclaim_end", &[]),
+            tracepoint("group_reclaim_begin", "mm_vmscan_memcg_reclaim_begin", &[]),
+            tracepoint("group_reclaim_end", "mm_vmscan_memcg_reclaim_end", &[]),
+            tracepoint("compaction_begin", "mm_compaction_begin", &[]),
+            tracepoint("compaction_end", "mm_compaction_end", &[]),
+        ])],
+        without: "time in which a thread looks for memory without sleeping is not told from computing",
+        when: When::Always,
+    },
     Duty {
         name: "stalls",
         ways: &[any_family(&[
