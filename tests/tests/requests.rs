@@ -146,7 +146,7 @@ fn requests_over_a_unix_socket_are_measured_as_they_passed() {
 #[test]
 fn connections_over_a_unix_socket_that_ask_once_are_each_counted() {
     const CLIENTS: u64 = 2;
-    const EACH: u64 = 20_000;
+    const EACH: u64 = 10_000;
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(scene) = Scene::start("unix:FOLDER/demo.sock", false) else { return };
     let Endpoint::Unix(path) = &scene.server.endpoint else { panic!("{}", scene.server.endpoint) };
