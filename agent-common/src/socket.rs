@@ -100,8 +100,7 @@ pub struct SocketEvent {
     /// Bytes the call moved; 0 for what is neither a read nor a write.
     pub len: u32,
     /// Number of this event among those of its socket, lost ones and calls that no program saw included: a gap is
-    /// a loss. Two events
-    /// that two processors make at once may carry the same number.
+    /// a loss. Two events that two processors make at once may carry the same number.
     pub sequence: u32,
     /// Bytes that follow this header from the start of what was moved.
     pub head_len: u16,

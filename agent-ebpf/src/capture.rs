@@ -71,7 +71,7 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 #[inline(always)]
 pub fn scratch(slot: Slot) -> Option<*mut Scratch> {
-    SCRATCH.get_ptr_mut(slot.number())
+    scratch_of(slot.number())
 }
 
 #[inline(always)]

@@ -4,17 +4,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inferscope_tests::books::Books;
 use inferscope_tests::client::Options;
 use inferscope_tests::fake_server::SCENARIOS;
 use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, evidence, load_and_compare};
 use inferscope_tests::machine::{concurrency, patient, requests, sockets};
-use inferscope_tests::oracle::http_get;
 use inferscope_tests::skip;
 use inferscope_tests::socket::Endpoint;
 use inferscope_tests::stage::until;
@@ -144,17 +145,31 @@ fn requests_over_a_unix_socket_are_measured_as_they_passed() {
 /// A server may read while the kernel still tells that bytes came: then two processors are first at one socket.
 #[test]
 fn connections_over_a_unix_socket_that_ask_once_are_each_counted() {
-    const CLIENTS: u64 = 4;
-    const EACH: u64 = 3_000;
+    const CLIENTS: u64 = 2;
+    const EACH: u64 = 10_000;
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(scene) = Scene::start("unix:FOLDER/demo.sock", false) else { return };
-    let ask = || (0..EACH).for_each(|_| _ = http_get(&scene.server.endpoint, "/health").unwrap());
+    let Endpoint::Unix(path) = &scene.server.endpoint else { panic!("{}", scene.server.endpoint) };
+    let ask = || (0..EACH).for_each(|turn| ask_once(path, Duration::from_micros(turn % 50)));
     thread::scope(|clients| (0..CLIENTS).for_each(|_| _ = clients.spawn(ask)));
     let books = Books::settled(&scene.agent).unwrap();
     let counted = books.sum("inferscope_http_requests_total", &[("route", "/health")]);
     assert_eq!((counted, books.faults()), (CLIENTS * EACH, Vec::new()), "{books}");
     scene.agent.stop().unwrap();
     scene.server.stop().unwrap();
+}
+
+/// Asks on a connection of its own, so long after it was made: around when the server looks at it first.
+fn ask_once(path: &Path, after: Duration) {
+    let mut stream = UnixStream::connect(path).unwrap();
+    let made = Instant::now();
+    while made.elapsed() < after {
+        std::hint::spin_loop();
+    }
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
 }
 
 #[test]

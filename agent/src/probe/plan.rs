@@ -191,6 +191,10 @@ const fn call(kind: Kind, name: &'static str, hook: &'static str, takes: &'stati
     Program { name, kind, hook, takes, needs: Needs::Bytes }
 }
 
+const SOCKET_READ: Program =
+    call(Kind::Tracepoint, "socket_read", "sock_recv_length", &["sock *", "int", "int"]);
+const SOCKET_WRITE: Program =
+    call(Kind::Tracepoint, "socket_write", "sock_send_length", &["sock *", "int", "int"]);
 const TCP_READ: Program = call(Kind::Return, "tcp_read", "tcp_recvmsg", &["sock *", "msghdr *"]);
 const TCP_WRITE: Program =
     call(Kind::Return, "tcp_write", "tcp_sendmsg", &["sock *", "msghdr *", "long unsigned int"]);
@@ -218,14 +222,7 @@ const KERNEL_MEMORY: Needs = Needs::KernelMemory;
 pub static CALLS: Duty = Duty {
     name: "socket bytes",
     ways: &[
-        Way {
-            family: Family::Tracepoint,
-            programs: &[
-                call(Kind::Tracepoint, "socket_read", "sock_recv_length", &["sock *", "int", "int"]),
-                call(Kind::Tracepoint, "socket_write", "sock_send_length", &["sock *", "int", "int"]),
-            ],
-            costs: None,
-        },
+        Way { family: Family::Tracepoint, programs: &[SOCKET_READ, SOCKET_WRITE], costs: None },
         Way {
             family: Family::Function,
             programs: &[TCP_READ, TCP_WRITE, UNIX_READ, UNIX_WRITE],
@@ -380,8 +377,8 @@ pub static DUTIES: [Duty; 11] = [
             Way {
                 family: Family::Tracepoint,
                 programs: &[
-                    call(Kind::Tracepoint, "socket_read_2", "sock_recv_length", &["sock *", "int", "int"]),
-                    call(Kind::Tracepoint, "socket_write_2", "sock_send_length", &["sock *", "int", "int"]),
+                    Program { name: "socket_read_2", ..SOCKET_READ },
+                    Program { name: "socket_write_2", ..SOCKET_WRITE },
                 ],
                 costs: None,
             },

@@ -108,6 +108,12 @@ impl Answer {
         self.holed = true;
     }
 
+    /// The document under way was lost, with its end: what follows is another.
+    pub fn document_lost(&mut self) {
+        self.missed();
+        self.document = Default::default();
+    }
+
     /// It was seen whole and holds no result.
     pub fn is_empty(&self) -> bool {
         !self.result && !self.holed

@@ -47,11 +47,8 @@ impl Ends {
         self.take(settled)
     }
 
-    pub(super) fn all(&mut self) -> Vec<SocketEvent> {
-        self.take(|_| true)
-    }
-
-    fn take(&mut self, which: impl Fn(&SocketEvent) -> bool) -> Vec<SocketEvent> {
+    /// Those, in their order.
+    pub(super) fn take(&mut self, which: impl Fn(&SocketEvent) -> bool) -> Vec<SocketEvent> {
         let mut ends: Vec<_> = self.held.extract_if(|_, end| which(end)).map(|(_, end)| end).collect();
         ends.sort_unstable_by_key(|end| end.time_ns);
         ends
@@ -86,7 +83,7 @@ mod tests {
         let sockets = |ends: Vec<SocketEvent>| ends.iter().map(|end| end.socket).collect::<Vec<_>>();
         assert_eq!(sockets(ends.settled(BootTime(29_999_999))), Vec::<u64>::new());
         assert_eq!(sockets(ends.settled(BootTime(50_000_000))), [2, 3, 1]);
-        assert_eq!(sockets(ends.all()), [4]);
+        assert_eq!(sockets(ends.take(|_| true)), [4]);
     }
 
     #[test]

@@ -199,7 +199,11 @@ impl Connections {
         models: &mut ModelLabels,
         out: &mut Vec<Observation>,
     ) {
-        for end in self.ends.all() {
+        let Self { ends, connections, .. } = self;
+        let its = |end: &SocketEvent| {
+            connections.get(&end.socket).is_some_and(|connection| connection.reader_tgid() == tgid)
+        };
+        for end in ends.take(its) {
             self.take_end(end, models, out);
         }
         self.close(models, out, |_, connection| {

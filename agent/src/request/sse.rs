@@ -72,8 +72,9 @@ impl Start {
 
     /// Adds text: white space at its start and at its end, in however many pieces, is none of it.
     fn extend_trimmed(&mut self, text: &[u8]) {
-        let text = if self.len == 0 { text.trim_ascii_start() } else { text };
-        let kept = text.trim_ascii_end();
+        let first = || text.iter().position(|byte| !is_white(*byte)).unwrap_or(text.len());
+        let text = &text[if self.len == 0 { first() } else { 0 }..];
+        let kept = &text[..text.iter().rposition(|byte| !is_white(*byte)).map_or(0, |last| last + 1)];
         if kept.is_empty() {
             self.white = self.white.saturating_add(text.len());
             return;
@@ -93,6 +94,11 @@ impl Start {
     fn is(&self, expected: &[u8]) -> bool {
         self.bytes.get(..self.len) == Some(expected)
     }
+}
+
+/// White space as JSON has it.
+fn is_white(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 impl Events {
@@ -134,7 +140,7 @@ impl Events {
 
     /// A border was missed: what follows begins an event.
     pub fn restart(&mut self, answer: &mut Answer) {
-        answer.missed();
+        answer.document_lost();
         self.document.end(&mut |_, _| {});
         let tally = self.tally;
         *self = Self { tally, ..Self::new() };
@@ -252,11 +258,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_event_said_before_its_end_was_missed_is_not_the_next_ones() {
+        let mut events = Events::new();
+        let mut answer = Answer::default();
+        events.feed(b"data: {\"error\":{\"code\":1", &mut answer);
+        events.hole(&mut answer);
+        events.restart(&mut answer);
+        events.take_tally();
+        events.feed(b"data: {\"text\":\"a\"}\n\n", &mut answer);
+        assert_eq!(events.take_tally(), DELTA);
+    }
+
+    #[test]
     fn white_space_inside_a_word_makes_another_word() {
         let other = Tally { broken: 1, ..NO_DELTA };
         check("data: [DO NE]\n\n", other);
         check("data: [DONE\ndata: ]\n\n", other);
         check("data:  [DONE]      \r\n\r\n", Tally { done: true, ..NO_DELTA });
+        check("data:\u{c}\n\n", other);
+        check("data: {}\u{c}\n\n", other);
         check("event: er ror\ndata: {}\n\n", NO_DELTA);
         check("event:  error    \ndata: {}\n\n", Tally { errors: 1, ..NO_DELTA });
     }

@@ -102,7 +102,7 @@ pub fn exchanges(requests: &Track, responses: &Track) -> Result<Vec<Exchange>> {
         if never_reached(&asked, requests, responses) {
             break;
         }
-        let answer = next_response(responses, responses_at)?;
+        let answer = next_response(requests, responses, responses_at)?;
         responses_at = answer.as_ref().map_or(responses_at, |answer| answer.end);
         found.push(join(&asked, answer.as_ref(), requests, responses));
     }
@@ -148,7 +148,7 @@ struct Answer {
     body: Body,
 }
 
-fn next_response(track: &Track, mut start: usize) -> Result<Option<Answer>> {
+fn next_response(requests: &Track, track: &Track, mut start: usize) -> Result<Option<Answer>> {
     loop {
         let rest = &track.bytes[start..];
         if rest.is_empty() {
@@ -156,17 +156,19 @@ fn next_response(track: &Track, mut start: usize) -> Result<Option<Answer>> {
         }
         let Some(head) = response_head(rest)? else { return Ok(None) };
         if head.status >= 200 {
-            return read_answer(track, start, head).map(Some);
+            return read_answer(requests, track, start, head).map(Some);
         }
         start += head.length;
     }
 }
 
-fn read_answer(track: &Track, start: usize, head: ResponseHead) -> Result<Answer> {
+fn read_answer(requests: &Track, track: &Track, start: usize, head: ResponseHead) -> Result<Answer> {
     let mut reader = BodyReader::new(head.framing, start + head.length);
     let mut whole = reader.advance(&track.bytes).context("read response body")?;
     if head.framing == Framing::UntilClose {
-        whole = track.closed.is_some_and(|closed| !closed.reset);
+        // Where the client closes first, the server may only follow it.
+        let left = |closed: Closed| requests.closed.is_some_and(|client| client.at <= closed.at);
+        whole = track.closed.is_some_and(|closed| !closed.reset && !left(closed));
     }
     // Of a chunk that was cut, the raw bytes still passed.
     let end = if whole { reader.position } else { track.bytes.len() };
@@ -356,6 +358,21 @@ mod tests {
         check(Some(310), Some(300), Outcome::ServerReset, 300);
         check(None, Some(300), Outcome::ServerReset, 300);
         check(None, None, Outcome::Open, 0);
+    }
+
+    #[test]
+    fn an_answer_until_the_close_is_whole_where_the_server_closes_first() {
+        let check = |client: Option<u64>, server: Option<u64>, expected: Outcome| {
+            let (mut requests, mut responses) = (asked(), Track::default());
+            responses.push(200, b"HTTP/1.1 200 OK\r\n\r\n{}");
+            requests.closed = client.map(|at| Closed { at, reset: false });
+            responses.closed = server.map(|at| Closed { at, reset: false });
+            assert_eq!(exchanges(&requests, &responses).unwrap()[0].outcome, expected);
+        };
+        check(None, Some(300), Outcome::Ok);
+        check(Some(310), Some(300), Outcome::Ok);
+        check(Some(300), Some(310), Outcome::ClientAbort);
+        check(None, None, Outcome::Open);
     }
 
     #[test]

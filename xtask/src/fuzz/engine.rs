@@ -72,7 +72,7 @@ impl Engine {
     /// # Errors
     /// When the program cannot start.
     pub(super) fn replay(&self, target: &str, input: &Path) -> Result<ExitCode> {
-        let status = self.command(target).arg(input).status().context("start the fuzz target")?;
+        let status = self.command(target)?.arg(input).status().context("start the fuzz target")?;
         Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -82,11 +82,10 @@ impl Engine {
     /// When it cannot run, or ends without having broken and before its time.
     pub(super) fn fuzz(&self, target: &str, time: Duration) -> Result<Figures> {
         let log = self.work(target)?.join("log");
-        let mut command = self.command(target);
+        let mut command = self.command(target)?;
         command.arg(format!("-max_total_time={}", time.as_secs()));
         command.args([format!("-timeout={INPUT_SECONDS_MAX}"), format!("-rss_limit_mb={MEMORY_MIB_MAX}")]);
         command.args([format!("-max_len={INPUT_BYTES_MAX}"), "-print_final_stats=1".to_owned()]);
-        command.arg(format!("-artifact_prefix={}/", self.crash_folder(target)?.display()));
         if let Some(words) = self.dictionary(target) {
             command.arg(format!("-dict={}", words.display()));
         }
@@ -103,7 +102,7 @@ impl Engine {
     /// When it fails or takes too long.
     pub(super) fn merge(&self, target: &str, into: &Path, from: &[PathBuf]) -> Result<()> {
         let log = self.work(target)?.join("merge-log");
-        let mut command = self.command(target);
+        let mut command = self.command(target)?;
         // How often code is reached is left out: it keeps ten times the files and finds nothing more.
         command.args(["-set_cover_merge=1", "-use_counters=0"]);
         command.args([format!("-timeout={INPUT_SECONDS_MAX}"), format!("-max_len={INPUT_BYTES_MAX}")]);
@@ -158,11 +157,13 @@ impl Engine {
     }
 
     /// Behind everything else that wants the processor.
-    fn command(&self, target: &str) -> Command {
+    fn command(&self, target: &str) -> Result<Command> {
         let mut command = Command::new("nice");
         command.args(["-n", "10"]).arg(&self.program).env("XTASK_FUZZ_TARGET", target);
         command.stdin(Stdio::null());
-        command
+        // What breaks it is kept there, whatever it is asked to do.
+        command.arg(format!("-artifact_prefix={}/", self.crash_folder(target)?.display()));
+        Ok(command)
     }
 }
 

@@ -88,7 +88,7 @@ fn expect(stream: &[u8]) -> Least {
 }
 
 fn event(data: &[u8], least: &mut Least) {
-    let text = data.trim_ascii();
+    let text = trimmed(data);
     if text.is_empty() {
         return;
     }
@@ -105,6 +105,14 @@ fn event(data: &[u8], least: &mut Least) {
     let has_delta =
         choices.into_iter().any(|choice| says(&choice["delta"]["content"]) || says(&choice["text"]));
     least.deltas += u32::from(has_delta);
+}
+
+/// Without the blanks of JSON at both ends; a form feed is none of them.
+fn trimmed(data: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let from = data.iter().position(|byte| !blank(byte)).unwrap_or(data.len());
+    let until = data.iter().rposition(|byte| !blank(byte)).map_or(from, |last| last + 1);
+    &data[from..until]
 }
 
 /// Whatever stands before a missed border, the events behind it count.
