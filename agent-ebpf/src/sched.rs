@@ -17,6 +17,7 @@ use inferscope_common::counter::Counter;
 use inferscope_common::stall::{STALLS_BYTES, Sink, Spell, Stall, StallEvent, State, THREADS_MAX, Thread};
 
 use crate::offsets::{self, Task};
+use crate::tracepoint::watched_thread;
 use crate::{emit, watch};
 
 /// Of a thread that ends: it leaves its processor for the last time.
@@ -130,10 +131,18 @@ pub fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
     let tid = offsets::task_tid(task);
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let throttled = offsets::task_is_throttled(task);
-    match THREADS.get_ptr_mut(tid) {
-        // SAFETY: a live value; the kernel wakes a thread on one processor at a time, and off its own.
-        Some(thread) => unsafe { (*thread).wakes(throttled, now, &mut Out { tgid, tid }) },
-        None => first(tid, &Thread::first(tgid, State::Waits, now)),
+    let Some(thread) = THREADS.get_ptr_mut(tid) else {
+        first(tid, &Thread::first(tgid, State::Waits, now));
+        return 0;
+    };
+    // SAFETY: a live value; the kernel wakes a thread on one processor at a time, and off its own.
+    unsafe { (*thread).wakes(throttled, now, &mut Out { tgid, tid }) };
+    // What an interrupt wakes counts for whom it interrupted: rare beside what that one wakes itself.
+    if let Some(waker) = watched_thread()
+        && waker as u32 != tid
+    {
+        // SAFETY: as above.
+        unsafe { (*thread).woken_by(waker as u32) };
     }
     0
 }

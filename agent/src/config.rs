@@ -21,7 +21,7 @@ pub use section::{LimitSettings, SloSettings};
 use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{export, probe, request, workload};
+use crate::{blame, export, probe, request, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -32,7 +32,8 @@ pub const PATH_VARIABLE: &str = "INFERSCOPE_CONFIG";
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What a running agent takes over on SIGHUP. All else is built into sockets, tables or bucket bounds at
 /// its start, and needs a restart.
-const RELOADED: [&str; 3] = ["workload", "request.stalled_after", "log.level"];
+const RELOADED: [&str; 6] =
+    ["workload", "request.stalled_after", "slow.multiple", "slow.duration", "slow.ttft", "log.level"];
 
 /// All settings of the agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,7 @@ pub struct Config {
     pub limits: LimitSettings,
     pub request: request::Settings,
     pub slo: SloSettings,
+    pub slow: blame::Settings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
@@ -148,6 +150,7 @@ impl Config {
         self.limits.check()?;
         self.request.check()?;
         self.slo.check()?;
+        self.slow.check()?;
         Rules::new(&self.workload)?;
         Ok(())
     }

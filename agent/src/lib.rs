@@ -1,5 +1,6 @@
 //! The rooms of the agent; the binary `inferscope` is a thin door to them. ARCHITECTURE.md is the map.
 
+pub mod blame;
 pub mod cgroup;
 pub mod cli;
 pub mod clock;

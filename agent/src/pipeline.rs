@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use inferscope_common::process::{ProcessEvent, ProcessKind};
+use inferscope_common::stall::{STALLS_BYTES, StallEvent, Thread};
 use tokio::net::TcpListener;
 use tracing::{debug, info, warn};
 
 use beat::{Beat, Due};
 
+use crate::blame::Blame;
 use crate::cli::Start;
 use crate::clock::BootTime;
 use crate::config::Config;
@@ -29,6 +31,8 @@ use crate::registry::Registries;
 use crate::request::record::Observation;
 use crate::request::{Connections, Follow};
 use crate::signal::latency::LatencySignal;
+use crate::signal::slow::SlowSignal;
+use crate::signal::stalls::StallSignal;
 use crate::signal::{Signal, Tick};
 use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
@@ -42,6 +46,8 @@ const DRAIN_EVENTS: usize = 4096;
 /// Rounds of so many events at one look, at most: what a flood keeps full must not keep the agent from its
 /// ticks, nor from being told to stop.
 const DRAIN_ROUNDS: usize = 64;
+/// Stalls taken at one look: all that the ring holds.
+const DRAIN_STALLS: usize = STALLS_BYTES as usize / size_of::<StallEvent>();
 /// Ends of processes that wait until what the processes did is taken; beyond that they do not wait.
 const EXITS_MAX: usize = 1024;
 /// Pace of the signals' tick.
@@ -120,6 +126,7 @@ struct Pipeline {
     workloads: Workloads,
     models: ModelLabels,
     connections: Connections,
+    blame: Blame,
     signals: Vec<Box<dyn Signal>>,
     health: Health,
     account: account::Account,
@@ -135,13 +142,17 @@ impl Pipeline {
         let mut registries = Registries::new(config.export.native_histograms);
         let health = Health::new(&mut registries.common);
         let latency = LatencySignal::new(config.latency(), &mut registries, now);
-        let shared = Arc::new(Shared { registries, health: health.clone(), latency: latency.view() });
-        let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency)];
+        let slow = SlowSignal::new(&mut registries);
+        let stalls = StallSignal::new(&mut registries);
+        let (latency_view, slow_view) = (latency.view(), slow.view());
+        let shared = Shared { registries, health: health.clone(), latency: latency_view, slow: slow_view };
+        let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency), Box::new(slow), Box::new(stalls)];
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
             connections: Connections::new(config.request.clone()),
+            blame: Blame::new(config.slow.clone(), now),
             signals,
             health,
             account: account::Account::new(config.sandbox.program_statistics),
@@ -156,7 +167,7 @@ impl Pipeline {
         pipeline.scan();
         pipeline.health.set_scanned();
         pipeline.tick();
-        Ok((pipeline, shared))
+        Ok((pipeline, Arc::new(shared)))
     }
 
     async fn run(
@@ -204,6 +215,7 @@ impl Pipeline {
     fn reload(&mut self, config: &mut Config, reload: impl Fn(&mut Config) -> Result<()>) {
         let applied = reload(config).and_then(|()| {
             self.connections.set_stalled_after(config.request.stalled_after);
+            self.blame.set_settings(config.slow.clone());
             self.workloads.reload(config.workloads())
         });
         // Before it is told: what the new rules find is followed then.
@@ -217,6 +229,7 @@ impl Pipeline {
     /// Takes what waits in both rings: first who is there, then what they did, then who has gone. False where
     /// more comes than can be taken.
     fn drain(&mut self) -> bool {
+        self.take_stalls();
         for _ in 0..DRAIN_ROUNDS {
             self.take_processes();
             let taken = self.take_sockets();
@@ -279,16 +292,44 @@ impl Pipeline {
         taken
     }
 
-    /// Hands observations to every signal.
+    /// Hands observations to every signal, requests with what their time went to.
     fn hand_on(&mut self) {
+        if self.observations.is_empty() {
+            return;
+        }
+        let ended = |observation: &Observation| matches!(observation, Observation::Finished(_));
+        let threads = if self.observations.iter().any(ended) { self.look_at_threads() } else { Vec::new() };
+        let Self { connections, workloads, blame, signals, .. } = self;
         for observation in self.observations.drain(..) {
-            for signal in &mut self.signals {
-                match &observation {
-                    Observation::Progress(progress) => signal.on_progress(progress),
-                    Observation::Finished(record) => signal.on_request(record),
+            match &observation {
+                Observation::Progress(progress) => {
+                    signals.iter_mut().for_each(|signal| signal.on_progress(progress));
+                }
+                Observation::Finished(record) => {
+                    let open = || connections.open(BootTime::now());
+                    let verdict = blame.judge(record, &threads, open, workloads);
+                    signals.iter_mut().for_each(|signal| signal.on_request(record, &verdict));
                 }
             }
         }
+    }
+
+    /// The watched threads as they stand, and every stall that was over before.
+    fn look_at_threads(&mut self) -> Vec<(u32, Thread)> {
+        let (threads, now) = (self.probe.stalls.threads(), BootTime::now());
+        let threads = threads.unwrap_or_else(|error| {
+            self.account.note(Err(error));
+            Vec::new()
+        });
+        self.blame.on_threads(&threads, now);
+        self.take_stalls();
+        threads
+    }
+
+    fn take_stalls(&mut self) {
+        let Self { probe, workloads, blame, account, .. } = self;
+        let taken = probe.stalls.drain(DRAIN_STALLS, |event| blame.on_stall(event, workloads));
+        account.stall_events += taken as u64;
     }
 
     fn tick(&mut self) {
@@ -302,12 +343,16 @@ impl Pipeline {
             self.hand_on();
         }
         for (workload, model) in self.models.expire(now) {
+            self.blame.forget_model(&workload, &model);
             for signal in &mut self.signals {
                 signal.forget_model(&workload, &model);
             }
         }
         let (open, states) = (self.connections.open(now), self.workloads.states());
-        let tick = Tick { now, workloads: &states, open: &open };
+        let threads = self.look_at_threads();
+        let gone = self.blame.on_tick(&threads, &open, now, &mut self.workloads);
+        self.account.note(self.probe.stalls.forget(gone));
+        let tick = Tick { now, workloads: &states, open: &open, stalls: self.blame.totals() };
         for signal in &mut self.signals {
             let state = match signal.on_tick(&tick) {
                 Ok(()) => SignalState::Ok,
@@ -319,7 +364,8 @@ impl Pipeline {
             self.health.set_signal(signal.name(), state);
         }
         self.health.set_workloads(&states);
-        self.account.publish(&self.health, &self.probe, &self.connections, &self.models);
+        let forgotten = self.blame.stalls_forgotten();
+        self.account.publish(&self.health, &self.probe, &self.connections, &self.models, forgotten);
         self.probe.flush_log();
         self.health.tick(now);
         debug!(took = ?begun.elapsed(), "tick");
@@ -383,6 +429,7 @@ impl Pipeline {
             info!(workload = %workload.label, kind = workload.kind.label(), "following");
         }
         for workload in &changes.gone {
+            self.blame.forget_workload(&workload.label);
             for signal in &mut self.signals {
                 signal.forget_workload(workload);
             }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
 use prometheus_client::encoding::{prometheus_protobuf, prometheus_text, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 /// Room for a page before it grows: about 2,000 series.
@@ -73,6 +74,9 @@ impl Registries {
 fn encode_protobuf(registry: &Registry) -> Result<Vec<u8>> {
     prometheus_protobuf::encode_to_vec(registry).context("encode the page as protobuf")
 }
+
+/// A counter of seconds or other measures that are not whole.
+pub type FloatCounter = Counter<f64, AtomicU64>;
 
 /// A value that may be absent, shared with the scrape as one atomic.
 pub struct OptionalGauge(AtomicU64);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use inferscope::blame::{Totals, Verdict};
 use inferscope::clock::BootTime;
 use inferscope::health::{Health, ProbeState, SignalState};
 use inferscope::lifecycle::privileges::{Confinement, Mode, OtherCalls};
@@ -90,12 +91,14 @@ fn stream(arrival: u64, first_token: u64, end: u64) -> RequestRecord {
         socket: arrival,
         tgid: 10,
         tid: 11,
+        writer_tid: 11,
         arrival: after(arrival),
         first_read: after(arrival + 2),
         read_delay: Some(Duration::from_millis(2)),
         first_token: Some(after(first_token)),
         end: after(end),
         send_wait: Duration::ZERO,
+        send_wait_before: Duration::ZERO,
         status: Some(200),
         outcome: Outcome::Ok,
         streamed: true,
@@ -168,7 +171,14 @@ fn node(options: Options) -> Registries {
     let mut signal = LatencySignal::new(options, &mut registries, START);
     let state =
         |listening| WorkloadState { workload: workload("llm/chat"), up: true, listens: true, listening };
-    signal.on_tick(&Tick { now: after(2_000), workloads: &[state(None)], open: &[] }).unwrap();
+    signal
+        .on_tick(&Tick {
+            now: after(2_000),
+            workloads: &[state(None)],
+            open: &[],
+            stalls: &Totals::default(),
+        })
+        .unwrap();
     for record in records() {
         if record.streamed {
             signal.on_progress(&Progress {
@@ -179,17 +189,24 @@ fn node(options: Options) -> Registries {
                 gaps: vec![Duration::from_millis(15); 4],
             });
         }
-        signal.on_request(&record);
+        signal.on_request(&record, &Verdict::default());
     }
     let open = |stalled| OpenRequest {
         workload: workload("llm/chat"),
         model: "meta/llama \"3\"".into(),
         arrival: after(62_000),
+        first_token: None,
+        request_bytes: 1000,
         stalled,
     };
     let open = [open(None), open(Some(Stall::NoResponse))];
     signal
-        .on_tick(&Tick { now: after(63_000), workloads: &[state(Some(after(39_000)))], open: &open })
+        .on_tick(&Tick {
+            now: after(63_000),
+            workloads: &[state(Some(after(39_000)))],
+            open: &open,
+            stalls: &Totals::default(),
+        })
         .unwrap();
     registries
 }

@@ -41,10 +41,11 @@ pub enum Cause {
     NoProcessEvents = 24,
     UntestedMachine = 25,
     CostlySocketHook = 26,
+    NoStalls = 27,
 }
 
 impl Cause {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoBtf,
         Self::NoPermission,
         Self::KernelTooOld,
@@ -58,6 +59,7 @@ impl Cause {
         Self::NoProcessEvents,
         Self::UntestedMachine,
         Self::CostlySocketHook,
+        Self::NoStalls,
     ];
 
     /// The exit status.
@@ -87,6 +89,7 @@ impl Cause {
             Self::NoProcessEvents => "start, fork and end of processes are not seen at once",
             Self::UntestedMachine => "this processor is untested",
             Self::CostlySocketHook => "what sockets read and write is seen at every system call of the node",
+            Self::NoStalls => "stalls of the servers' threads are not seen, or not all of them",
         }
     }
 

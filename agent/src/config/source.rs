@@ -87,6 +87,9 @@ pub(super) fn apply(table: &mut Table, defaults: &Table, wanted: &Override) -> R
         Some(Value::Boolean(_)) => Value::Boolean(
             text.parse().map_err(|_| anyhow!("{origin}: `{text}` is neither `true` nor `false`"))?,
         ),
+        Some(Value::Float(_)) => {
+            Value::Float(text.parse().map_err(|_| anyhow!("{origin}: `{text}` is not a number"))?)
+        }
         Some(Value::Integer(_)) => {
             Value::Integer(text.parse().map_err(|_| anyhow!("{origin}: `{text}` is not a whole number"))?)
         }

@@ -21,6 +21,19 @@
 //! `completion_tokens`, `request_id`, `response_id`, `trace_id`, `request_bytes`, `response_bytes`, and
 //! `incomplete` (why its values cannot be trusted). Never content.
 //!
+//! `blame`: what its time went to, or `null`: `phases` (`before_first_token` and `after`, or `whole`), each an object
+//! of seconds by cause, without the causes that have none; they sum to the phase. `causes`: what took more than usual
+//! for its size, the most first (`cause`, `excess_seconds`). `slow`: what it counts for, `null` where it was not slow.
+//!
+//! # `GET /api/v1/slow?limit=M`
+//!
+//! The newest 512 slow requests, the newest first, at most `limit` (100 unless given). `total`: how many there were.
+//! Each has what `/requests` shows of identity, tokens and times, and `cause`, `blame`; `over` (`usual`, `objective`)
+//! and `over_seconds`, what it was compared with; `in_flight_at_arrival`, `prompt_tokens_in_flight_at_arrival`;
+//! `neighbour` (`response_id`, `prompt_tokens`) with the longest prompt that was worked on beside it;
+//! `first_read_seconds`; and `stalls`, the 64 longest of the threads on its way (`tid`, `role`, `cause`,
+//! `start_seconds`, `end_seconds` from its arrival, `stalled_seconds`).
+//!
 //! # `GET /api/v1/workloads`
 //!
 //! `workloads`: the inference servers of the node: `workload`, `kind`, `namespace`, `pod`, `container`,
@@ -49,6 +62,7 @@ pub(super) fn router() -> Router<App> {
     Router::new()
         .route("/latency", get(latency))
         .route("/requests", get(requests))
+        .route("/slow", get(slow))
         .route("/workloads", get(workloads))
 }
 
@@ -69,6 +83,19 @@ async fn requests(State(app): State<App>, query: Result<Query<RequestsQuery>, Qu
     };
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     Json(app.shared.latency.requests(query.after, limit)).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlowQuery {
+    limit: Option<usize>,
+}
+
+async fn slow(State(app): State<App>, query: Result<Query<SlowQuery>, QueryRejection>) -> Response {
+    let Ok(Query(query)) = query else {
+        return refuse(StatusCode::BAD_REQUEST, "the query takes limit, a whole number");
+    };
+    Json(app.shared.slow.page(query.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX))).into_response()
 }
 
 async fn workloads(State(app): State<App>) -> Response {

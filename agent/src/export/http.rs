@@ -288,11 +288,13 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::blame::Verdict;
     use crate::health::{Health, ProbeState, SignalState};
     use crate::registry::Registries;
     use crate::request::record::RequestRecord;
     use crate::signal::Signal as _;
     use crate::signal::latency::{LatencySignal, Options, tests::record};
+    use crate::signal::slow::SlowView;
 
     pub(super) const SHORT: Limits = Limits {
         connections: 2,
@@ -323,9 +325,10 @@ mod tests {
         let mut signal = LatencySignal::new(options, &mut registries, BootTime::now());
         for number in 0..models {
             let model = if number == 0 { "m".into() } else { format!("m-{number}").into() };
-            signal.on_request(&RequestRecord { model, ..record() });
+            signal.on_request(&RequestRecord { model, ..record() }, &Verdict::default());
         }
-        let shared = Shared { registries, health: health.clone(), latency: signal.view() };
+        let shared =
+            Shared { registries, health: health.clone(), latency: signal.view(), slow: SlowView::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();

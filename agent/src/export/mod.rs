@@ -17,6 +17,7 @@ pub use self::http::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 use crate::health::Health;
 use crate::registry::Registries;
 use crate::signal::latency::view::LatencyView;
+use crate::signal::slow::SlowView;
 
 /// Section `export` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,7 @@ pub struct Shared {
     pub registries: Registries,
     pub health: Health,
     pub latency: LatencyView,
+    pub slow: SlowView,
 }
 
 #[cfg(test)]

@@ -127,11 +127,12 @@ const INTRUDER: &[c_long] = &[
 ];
 
 /// Of `bpf`: the entries of tables, what a program is, and a pass of an iterator. Nothing is loaded any more.
-const BPF_COMMANDS: [u64; 6] = [
+const BPF_COMMANDS: [u64; 7] = [
     1,  // BPF_MAP_LOOKUP_ELEM
     2,  // BPF_MAP_UPDATE_ELEM
     3,  // BPF_MAP_DELETE_ELEM
     15, // BPF_OBJ_GET_INFO_BY_FD
+    24, // BPF_MAP_LOOKUP_BATCH
     28, // BPF_LINK_CREATE: of programs that are loaded
     33, // BPF_ITER_CREATE
 ];

@@ -9,6 +9,7 @@
 //! | `socket_taken` | `connection_followed`, `connection_ignored`, `connection_idle`, lost at `connection` as `unclaimed` |
 //! | `request_begun` | `request_finished`, `request_void`, lost at `request` as `unfinished`, requests under way |
 //! | `process_sent` | `process_taken`, lost at `process_ring` as `undecodable` |
+//! | `stall_sent` | `stall_taken`, lost at `stall_ring` as `undecodable` |
 //!
 //! `connection_missed` is the part of what the ring lost that shows as a gap in a connection's numbers: what was
 //! under way there is incomplete. Lost at `program` as `recursion`: runs that the kernel skipped, of programs that
@@ -35,18 +36,22 @@ use crate::workload::labels::ModelLabels;
 const SAMPLE_EVERY: u64 = 60;
 
 /// Stages and reasons of what the kernel programs count.
-const KERNEL_EVENTS: [(Counter, &str); 6] = [
+const KERNEL_EVENTS: [(Counter, &str); 7] = [
     (Counter::SocketSeen, "socket_seen"),
     (Counter::SocketSent, "socket_sent"),
     (Counter::SocketIgnored, "socket_ignored"),
     (Counter::SocketUndecided, "socket_undecided"),
     (Counter::ProcessSent, "process_sent"),
     (Counter::CallTakenOver, "call_taken_over"),
+    (Counter::StallSent, "stall_sent"),
 ];
-const KERNEL_LOST: [(Counter, &str, &str); 3] = [
+const KERNEL_LOST: [(Counter, &str, &str); 6] = [
     (Counter::SocketRingFull, "socket_ring", "full"),
     (Counter::SocketTableFull, "socket_table", "full"),
     (Counter::ProcessRingFull, "process_ring", "full"),
+    (Counter::StallRingFull, "stall_ring", "full"),
+    (Counter::StallBackwards, "stall", "backwards"),
+    (Counter::ThreadTableFull, "thread_table", "full"),
 ];
 
 /// What the pipeline itself counts.
@@ -55,6 +60,7 @@ pub(super) struct Account {
     /// Events taken from the rings.
     pub(super) socket_events: u64,
     pub(super) process_events: u64,
+    pub(super) stall_events: u64,
     tables_refused: u64,
     /// Runs that the kernel skipped and nothing took over.
     skipped: u64,
@@ -86,6 +92,7 @@ impl Account {
         probe: &Probe,
         connections: &Connections,
         models: &ModelLabels,
+        stalls_forgotten: u64,
     ) {
         // What the kernel skipped before what was taken over of it: no call is in both.
         let runs = probe.statistics();
@@ -93,6 +100,9 @@ impl Account {
         self.publish_skipped(health, &runs, taken_over);
         health.set_events("socket_taken", self.socket_events);
         health.set_events("process_taken", self.process_events);
+        health.set_events("stall_taken", self.stall_events);
+        health.set_lost("stall", "forgotten", stalls_forgotten);
+        health.set_lost("stall_ring", "undecodable", probe.stalls.undecodable());
         let undecodable = probe.rings.undecodable();
         health.set_lost("socket_ring", "undecodable", undecodable.sockets);
         health.set_lost("process_ring", "undecodable", undecodable.processes);

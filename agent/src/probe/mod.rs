@@ -8,6 +8,7 @@
 
 pub mod attach;
 pub mod baseline;
+mod batch;
 pub mod btf;
 pub mod features;
 pub mod offsets;

@@ -257,29 +257,6 @@ pub static CALLS: Duty = Duty {
 /// Everything else, each with its loss.
 pub static DUTIES: [Duty; 11] = [
     Duty {
-        name: "reclaim of memory",
-        ways: &[any_family(&[
-            tracepoint("direct_reclaim_begin", "mm_vmscan_direct_reclaim_begin", &[]),
-            tracepoint("direct_reclaim_end", "mm_vmscan_direct_reclaim_end", &[]),
-            tracepoint("group_reclaim_begin", "mm_vmscan_memcg_reclaim_begin", &[]),
-            tracepoint("group_reclaim_end", "mm_vmscan_memcg_reclaim_end", &[]),
-            tracepoint("compaction_begin", "mm_compaction_begin", &[]),
-            tracepoint("compaction_end", "mm_compaction_end", &[]),
-        ])],
-        without: "time in which a thread looks for memory without sleeping is not told from computing",
-        when: When::Always,
-    },
-    Duty {
-        name: "stalls",
-        ways: &[any_family(&[
-            tracepoint("sched_switch", "sched_switch", &["_Bool", "task_struct *", "task_struct *"]),
-            tracepoint("sched_wakeup", "sched_wakeup", &["task_struct *"]),
-            tracepoint("sched_wakeup_new", "sched_wakeup_new", &["task_struct *"]),
-        ])],
-        without: "why a request was slow is not known",
-        when: When::Always,
-    },
-    Duty {
         name: "time of writes",
         ways: &[
             Way {
@@ -396,6 +373,29 @@ pub static DUTIES: [Duty; 11] = [
         without: "a call that comes while another thread is interrupted in a program is not seen; requests over TCP \
                   say so",
         when: When::Interrupted,
+    },
+    Duty {
+        name: "stalls",
+        ways: &[any_family(&[
+            tracepoint("sched_switch", "sched_switch", &["_Bool", "task_struct *", "task_struct *"]),
+            tracepoint("sched_wakeup", "sched_wakeup", &["task_struct *"]),
+            tracepoint("sched_wakeup_new", "sched_wakeup_new", &["task_struct *"]),
+        ])],
+        without: "why a request was slow is not known",
+        when: When::Always,
+    },
+    Duty {
+        name: "reclaim of memory",
+        ways: &[any_family(&[
+            tracepoint("direct_reclaim_begin", "mm_vmscan_direct_reclaim_begin", &[]),
+            tracepoint("direct_reclaim_end", "mm_vmscan_direct_reclaim_end", &[]),
+            tracepoint("group_reclaim_begin", "mm_vmscan_memcg_reclaim_begin", &[]),
+            tracepoint("group_reclaim_end", "mm_vmscan_memcg_reclaim_end", &[]),
+            tracepoint("compaction_begin", "mm_compaction_begin", &[]),
+            tracepoint("compaction_end", "mm_compaction_end", &[]),
+        ])],
+        without: "time in which a thread looks for memory without sleeping is not told from computing",
+        when: When::Always,
     },
 ];
 

@@ -1,19 +1,22 @@
-//! Stalls of threads: those that are over, from their ring, and those under way, from the table of threads.
+//! Stalls of threads: those that are over, from their ring, and the threads as they stand, from their table.
 //!
 //! No stall wakes the reader. The table is read as a whole, since threads come and go: once a second, and when a
-//! request ended while one of its threads was held up.
+//! request ended.
 
-use anyhow::{Context as _, Result};
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData, RingBuf};
+use aya::maps::{HashMap, Map, MapData, RingBuf};
 use inferscope_common::decode;
-use inferscope_common::stall::{Stall, StallEvent, State, Thread};
+use inferscope_common::stall::{StallEvent, Thread};
 
+use super::batch;
 use super::ring::take;
 
 /// [`Thread`] as the map library wants it.
 #[repr(transparent)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct ThreadValue(Thread);
 
 // SAFETY: Thread is repr(C), of integers, without implicit padding.
@@ -22,18 +25,8 @@ unsafe impl aya::Pod for ThreadValue {}
 /// Ring and table, read side.
 pub struct Stalls {
     ring: RingBuf<MapData>,
-    threads: HashMap<MapData, u32, ThreadValue>,
+    threads: Map,
     undecodable: u64,
-}
-
-/// A stall that is not over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnderWay {
-    pub tgid: u32,
-    pub tid: u32,
-    pub kind: Stall,
-    /// When it began, in nanoseconds since boot.
-    pub since_ns: u64,
 }
 
 impl Stalls {
@@ -43,7 +36,7 @@ impl Stalls {
     /// The object has no such maps.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self> {
         let threads = ebpf.take_map("THREADS").context("the kernel object has no map THREADS")?;
-        Ok(Self { ring: take(ebpf, "STALLS")?, threads: HashMap::try_from(threads)?, undecodable: 0 })
+        Ok(Self { ring: take(ebpf, "STALLS")?, threads, undecodable: 0 })
     }
 
     /// Hands up to `max` waiting events to `each`; returns how many entries there were.
@@ -58,44 +51,33 @@ impl Stalls {
         max
     }
 
-    /// What holds threads up now.
+    /// Entries of the ring that were no event.
+    #[must_use]
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
+    /// Every thread that is followed, by number, as it stands.
     ///
     /// # Errors
     /// The kernel refuses to read the table.
-    pub fn under_way(&self) -> Result<Vec<UnderWay>> {
-        let mut found = Vec::new();
-        for entry in self.threads.iter() {
-            let (tid, ThreadValue(thread)) = entry.context("read the table of threads")?;
-            if let Some(kind) = kind_of(&thread) {
-                found.push(UnderWay { tgid: thread.tgid, tid, kind, since_ns: thread.since_ns });
-            }
-        }
-        Ok(found)
+    pub fn threads(&self) -> Result<Vec<(u32, Thread)>> {
+        let Map::HashMap(table) = &self.threads else { bail!("THREADS is no hash table") };
+        let entries =
+            batch::entries::<u32, ThreadValue>(table.fd().as_fd()).context("read the table of threads")?;
+        Ok(entries.into_iter().map(|(tid, ThreadValue(thread))| (tid, thread)).collect())
     }
 
-    /// Forgets the threads of processes that are watched no longer; returns how many those were.
+    /// Forgets threads: those of processes that are watched no longer.
     ///
     /// # Errors
     /// The kernel refuses to change the table.
-    pub fn forget(&mut self, watched: impl Fn(u32) -> bool) -> Result<usize> {
-        let entries = self.threads.iter().filter_map(Result::ok);
-        let gone: Vec<u32> =
-            entries.filter(|(_, thread)| !watched(thread.0.tgid)).map(|(tid, _)| tid).collect();
-        for tid in &gone {
+    pub fn forget(&mut self, tids: impl IntoIterator<Item = u32>) -> Result<()> {
+        let mut table = HashMap::<_, u32, ThreadValue>::try_from(&mut self.threads)?;
+        for tid in tids {
             // It may have ended meanwhile.
-            let _ = self.threads.remove(tid);
+            let _ = table.remove(&tid);
         }
-        Ok(gone.len())
+        Ok(())
     }
-}
-
-fn kind_of(thread: &Thread) -> Option<Stall> {
-    const STATES: [(State, Stall); 5] = [
-        (State::Stopped, Stall::Stopped),
-        (State::Throttled, Stall::CpuThrottle),
-        (State::Waits, Stall::RunQueue),
-        (State::Reclaims, Stall::MemoryReclaim),
-        (State::Io, Stall::BlockIo),
-    ];
-    STATES.iter().find(|(state, _)| *state as u32 == thread.state).map(|(_, kind)| *kind)
 }

@@ -244,8 +244,10 @@ impl Connection {
 
     fn on_write(&mut self, event: &SocketBytes<'_>, mut call: Call, outlet: &mut Outlet<'_>) {
         let time = call.time();
-        if let (Some(since), Some(front)) = (self.blocked.take(), self.exchanges.front_mut()) {
-            front.send_wait += time.since(since);
+        let blocked = self.blocked.take();
+        if let Some(front) = self.exchanges.front_mut() {
+            front.writer_tid = event.event.tid;
+            front.send_wait += blocked.map_or(Duration::ZERO, |since| time.since(since));
         }
         if event.event.flags & FLAG_SHORT != 0 {
             self.blocked = Some(time);

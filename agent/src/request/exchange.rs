@@ -63,6 +63,8 @@ pub struct Exchange {
     /// The body of the answer cannot be read, so that nothing says it is empty.
     pub unreadable: bool,
     pub send_wait: Duration,
+    /// The thread that wrote last.
+    pub writer_tid: u32,
     pub incomplete: Option<Incomplete>,
     /// The last byte of it in either direction.
     pub last_byte: BootTime,
@@ -81,6 +83,8 @@ struct Asked {
 #[derive(Default)]
 struct Stream {
     first_token: Option<BootTime>,
+    /// Time until then in which the client took no bytes.
+    waited_before: Duration,
     /// Last write with such events, unless something was lost since.
     last: Option<BootTime>,
     chunks: u64,
@@ -112,6 +116,7 @@ impl Exchange {
             error: false,
             unreadable: false,
             send_wait: Duration::ZERO,
+            writer_tid: first_read.tid,
             incomplete: None,
             last_byte: first_read.time,
         }
@@ -193,7 +198,10 @@ impl Exchange {
         let stream = &mut self.stream;
         stream.chunks += deltas;
         stream.new_chunks += deltas;
-        stream.first_token.get_or_insert(time);
+        if stream.first_token.is_none() {
+            stream.first_token = Some(time);
+            stream.waited_before = self.send_wait;
+        }
         if let Some(last) = stream.last.replace(time) {
             stream.gaps.push(time.since(last));
         }
@@ -273,6 +281,7 @@ impl Exchange {
             socket: first_read.socket,
             tgid: first_read.tgid,
             tid: first_read.tid,
+            writer_tid: this.writer_tid,
             arrival,
             first_read: first_read.time,
             read_delay: first_read.arrival.map(|arrival| first_read.time.since(arrival)),
@@ -280,6 +289,7 @@ impl Exchange {
             first_token: this.stream.first_token.filter(|time| *time <= end),
             end,
             send_wait: this.send_wait,
+            send_wait_before: this.stream.waited_before,
             status: this.status,
             outcome,
             streamed: this.streamed,
@@ -326,6 +336,8 @@ impl Exchange {
             workload: self.workload.clone(),
             model: self.label.clone().unwrap_or_else(|| UNKNOWN.into()),
             arrival: self.first_read.arrival.unwrap_or(self.first_read.time),
+            first_token: self.stream.first_token,
+            request_bytes: self.request_bytes,
             stalled: (now.since(self.last_byte) >= stalled_after).then_some(why),
         }
     }

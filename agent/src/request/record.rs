@@ -49,6 +49,8 @@ pub struct RequestRecord {
     /// Process and thread that read the request's first byte.
     pub tgid: u32,
     pub tid: u32,
+    /// The thread that wrote last.
+    pub writer_tid: u32,
     /// First byte of the request available to the server: its arrival, else its first read.
     pub arrival: BootTime,
     /// The server's read returned that byte.
@@ -61,6 +63,8 @@ pub struct RequestRecord {
     pub end: BootTime,
     /// From sends that took less than offered to the next that took bytes, summed.
     pub send_wait: Duration,
+    /// What of that was before the first token.
+    pub send_wait_before: Duration,
     /// Status of the final response head; `None` when none was written.
     pub status: Option<u16>,
     pub outcome: Outcome,
@@ -295,6 +299,9 @@ pub struct OpenRequest {
     /// Label of its model as far as it is known.
     pub model: Arc<str>,
     pub arrival: BootTime,
+    pub first_token: Option<BootTime>,
+    /// As far as they passed.
+    pub request_bytes: u64,
     /// Set when no byte has passed for the configured time.
     pub stalled: Option<Stall>,
 }

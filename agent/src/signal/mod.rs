@@ -2,9 +2,12 @@
 //! owns the series that it names. Signals do not import each other.
 
 pub mod latency;
+pub mod slow;
+pub mod stalls;
 
 use anyhow::Result;
 
+use crate::blame::{Totals, Verdict};
 use crate::clock::BootTime;
 use crate::request::record::{OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
@@ -17,8 +20,8 @@ pub trait Signal: Send {
     /// Section of the configuration, label and log field.
     fn name(&self) -> &'static str;
 
-    /// A request ended. Bounded work, no I/O.
-    fn on_request(&mut self, _record: &RequestRecord) {}
+    /// A request ended, and this is what its time went to. Bounded work, no I/O.
+    fn on_request(&mut self, _record: &RequestRecord, _verdict: &Verdict) {}
 
     /// A stream went on.
     fn on_progress(&mut self, _progress: &Progress) {}
@@ -46,4 +49,6 @@ pub struct Tick<'a> {
     pub workloads: &'a [WorkloadState],
     /// Inference requests under way.
     pub open: &'a [OpenRequest],
+    /// What held up the servers' threads so far.
+    pub stalls: &'a Totals,
 }

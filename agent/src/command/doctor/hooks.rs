@@ -74,6 +74,7 @@ fn without(duty: &Duty) -> (Option<Cause>, &'static str) {
         "process events" | "process ends" => {
             (Some(Cause::NoProcessEvents), "use a kernel with these tracepoints")
         }
+        "stalls" | "reclaim of memory" => (Some(Cause::NoStalls), "use a kernel with these tracepoints"),
         "lost ends" => (None, "nothing: only a flood beyond the agent's capacity loses events"),
         "skipped calls" => (None, "see what was refused: the kernel takes the same programs as first copies"),
         _ => (Some(Cause::NoConnectionEnd), "use a kernel with one of these hooks"),
@@ -100,6 +101,8 @@ mod tests {
             Some(Cause::NoProcessEvents),
             Some(Cause::NoProcessEvents),
             None,
+            Some(Cause::NoStalls),
+            Some(Cause::NoStalls),
         ];
         assert_eq!(causes, expected);
     }

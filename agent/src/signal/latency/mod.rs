@@ -38,6 +38,7 @@ pub use self::series::Options;
 use self::series::{INCOMPLETE, PairLabels, Store, WorkloadLabels, WorkloadSeries};
 use self::view::{LatencySnapshot, LatencyView};
 use super::{Signal, Tick};
+use crate::blame::Verdict;
 use crate::clock::BootTime;
 use crate::registry::Registries;
 use crate::request::record::{Incomplete, OpenRequest, Progress, RequestRecord};
@@ -162,7 +163,7 @@ impl Signal for LatencySignal {
         "latency"
     }
 
-    fn on_request(&mut self, record: &RequestRecord) {
+    fn on_request(&mut self, record: &RequestRecord, verdict: &Verdict) {
         if let Some(workload) = self.workload(&record.workload) {
             workload.start.on_record(record);
             if !record.route.is_inference() {
@@ -173,7 +174,7 @@ impl Signal for LatencySignal {
             return;
         }
         let gaps = self.streams.end(record.socket);
-        self.view.with_recent(|recent| recent.push(record, gaps));
+        self.view.with_recent(|recent| recent.push(record, verdict, gaps));
         if let Some(incomplete) = record.incomplete {
             self.count_incomplete(incomplete);
         }

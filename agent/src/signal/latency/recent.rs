@@ -10,6 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::bounds::seconds;
+use crate::blame::Verdict;
+use crate::blame::view::BlameView;
 use crate::clock::BootTime;
 use crate::request::record::{Incomplete, RequestRecord};
 
@@ -94,10 +96,12 @@ pub struct Recent {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub incomplete: Option<&'static str>,
+    /// What its time went to; `null` where that cannot be said.
+    pub blame: Option<BlameView>,
 }
 
 impl Recent {
-    fn of(seq: u64, record: &RequestRecord, gaps: Option<GapSummary>) -> Self {
+    fn of(seq: u64, record: &RequestRecord, verdict: &Verdict, gaps: Option<GapSummary>) -> Self {
         let ended = record.end.to_wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let identity = record.identity.clone();
         Self {
@@ -123,6 +127,7 @@ impl Recent {
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
             incomplete: record.incomplete.map(Incomplete::label),
+            blame: BlameView::of(verdict),
         }
     }
 }
@@ -146,12 +151,12 @@ pub struct RecentPage {
 
 impl RecentRequests {
     /// Adds a finished request, and lets the oldest go.
-    pub fn push(&mut self, record: &RequestRecord, gaps: Option<GapSummary>) {
+    pub fn push(&mut self, record: &RequestRecord, verdict: &Verdict, gaps: Option<GapSummary>) {
         self.seq += 1;
         if self.newest.len() == RECENT_MAX {
             self.newest.pop_front();
         }
-        self.newest.push_back(Arc::new(Recent::of(self.seq, record, gaps)));
+        self.newest.push_back(Arc::new(Recent::of(self.seq, record, verdict, gaps)));
     }
 
     /// Those after number `after`, else the newest; at most `limit`.
@@ -182,7 +187,7 @@ mod tests {
         let mut recent = RecentRequests::default();
         assert_eq!((recent.page(None, 10).next, recent.page(Some(7), 10).next), (0, 0));
         for _ in 0..5 {
-            recent.push(&record(), None);
+            recent.push(&record(), &Verdict::default(), None);
         }
         let check = |after, limit, expected: &[u64], next, missed| {
             let page = recent.page(after, limit);
@@ -196,7 +201,7 @@ mod tests {
         // From before a restart.
         check(Some(900), 3, &[], 5, 0);
         for _ in 0..RECENT_MAX {
-            recent.push(&record(), None);
+            recent.push(&record(), &Verdict::default(), None);
         }
         let page = recent.page(Some(2), 2);
         assert_eq!((numbers(&page), page.next, page.missed), (vec![6, 7], 7, 3));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::blame::Totals;
 use crate::request::record::{FinishReasons, GAPS_MAX, Identity, OtherRoute, Outcome, Route, Stall, Usage};
 use crate::signal::WorkloadState;
 use crate::workload::ServerKind;
@@ -36,12 +37,14 @@ pub fn record() -> RequestRecord {
         socket: 7,
         tgid: 1,
         tid: 1,
+        writer_tid: 1,
         arrival: after(1000),
         first_read: after(1001),
         read_delay: Some(Duration::from_millis(1)),
         first_token: Some(after(1040)),
         end: after(1120),
         send_wait: Duration::ZERO,
+        send_wait_before: Duration::ZERO,
         status: Some(200),
         outcome: Outcome::Ok,
         streamed: true,
@@ -69,7 +72,7 @@ impl Bench {
     }
 
     fn tick(&mut self, now: BootTime, workloads: &[WorkloadState], open: &[OpenRequest]) {
-        self.signal.on_tick(&Tick { now, workloads, open }).unwrap();
+        self.signal.on_tick(&Tick { now, workloads, open, stalls: &Totals::default() }).unwrap();
     }
 
     fn page(&self) -> String {
@@ -105,7 +108,7 @@ fn a_request_feeds_every_family() {
         chunks: 9,
         gaps: vec![Duration::from_millis(10); 8],
     });
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     bench.tick(after(2000), &[state(&workload("w"), None)], &[]);
     bench.has(&[
         r#"vllm_requests_total{model="m",workload="w"} 1"#,
@@ -148,7 +151,7 @@ fn an_incomplete_record_is_counted_and_kept_out_of_what_it_would_falsify() {
     // duration, read delay, send wait, first token, time per token
     fn check(incomplete: Option<Incomplete>, expected: [u64; 5]) {
         let mut bench = Bench::new(Options::default());
-        bench.signal.on_request(&RequestRecord { incomplete, ..record() });
+        bench.signal.on_request(&RequestRecord { incomplete, ..record() }, &Verdict::default());
         let names = [
             "vllm_request_duration",
             "vllm_request_read_delay",
@@ -178,7 +181,7 @@ fn an_incomplete_record_is_counted_and_kept_out_of_what_it_would_falsify() {
 fn every_outcome_is_counted_and_errors_are_those_of_the_server() {
     let mut bench = Bench::new(Options::default());
     for outcome in Outcome::ALL {
-        bench.signal.on_request(&RequestRecord { outcome, ..record() });
+        bench.signal.on_request(&RequestRecord { outcome, ..record() }, &Verdict::default());
     }
     bench.has(&[
         r#"vllm_requests_total{model="m",workload="w"} 6"#,
@@ -192,7 +195,7 @@ fn every_outcome_is_counted_and_errors_are_those_of_the_server() {
 #[test]
 fn the_p95_and_the_confidence_leave_with_their_last_request() {
     let mut bench = Bench::new(Options::default());
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     bench.tick(after(2000), &[], &[]);
     assert!(bench.page().contains("inference_latency_p95_seconds{"));
     bench.tick(after(400_000), &[], &[]);
@@ -205,11 +208,10 @@ fn the_p95_and_the_confidence_leave_with_their_last_request() {
 fn a_model_that_two_workloads_serve_has_one_confidence() {
     let mut bench = Bench::new(Options::default());
     for (label, confidence) in [("w", 0.25), ("v", 0.5), ("v", 0.75)] {
-        bench.signal.on_request(&RequestRecord {
-            workload: workload(label),
-            confidence: Some(confidence),
-            ..record()
-        });
+        bench.signal.on_request(
+            &RequestRecord { workload: workload(label), confidence: Some(confidence), ..record() },
+            &Verdict::default(),
+        );
     }
     bench.tick(after(2000), &[], &[]);
     bench.has(&[r#"prediction_confidence{model="m",source="live"} 0.5"#]);
@@ -219,8 +221,8 @@ fn a_model_that_two_workloads_serve_has_one_confidence() {
 fn other_routes_are_counted_and_nothing_else() {
     let mut bench = Bench::new(Options::default());
     let health = RequestRecord { route: Route::Other(OtherRoute::Health), ..record() };
-    bench.signal.on_request(&health);
-    bench.signal.on_request(&RequestRecord { status: None, ..health });
+    bench.signal.on_request(&health, &Verdict::default());
+    bench.signal.on_request(&RequestRecord { status: None, ..health }, &Verdict::default());
     bench.has(&[
         r#"inferscope_http_requests_total{workload="w",route="/health",code="200"} 1"#,
         r#"inferscope_http_requests_total{workload="w",route="/health",code="none"} 1"#,
@@ -235,12 +237,14 @@ fn a_pair_is_named_by_its_first_response_or_by_a_stall() {
         workload: workload("w"),
         model: model.into(),
         arrival: after(0),
+        first_token: None,
+        request_bytes: 1000,
         stalled,
     };
     let mut bench = Bench::new(Options::default());
     bench.tick(after(1000), &[], &[open("other", None)]);
     bench.has_not("model=");
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     bench.tick(after(2000), &[], &[open("m", None), open("m", None), open("other", Some(Stall::NoResponse))]);
     bench.has(&[
         r#"vllm_requests_in_flight{model="m",workload="w"} 2"#,
@@ -259,11 +263,10 @@ fn a_pair_is_named_by_its_first_response_or_by_a_stall() {
 fn forgetting_removes_all_and_only_what_is_forgotten() {
     let mut bench = Bench::new(Options::default());
     for (label, model) in [("w", "m"), ("w", "n"), ("v", "m")] {
-        bench.signal.on_request(&RequestRecord {
-            workload: workload(label),
-            model: model.into(),
-            ..record()
-        });
+        bench.signal.on_request(
+            &RequestRecord { workload: workload(label), model: model.into(), ..record() },
+            &Verdict::default(),
+        );
     }
     bench.tick(after(2000), &[state(&workload("w"), None)], &[]);
     bench.signal.forget_model("w", "m");
@@ -301,7 +304,7 @@ fn a_cold_start_is_measured_only_where_it_was_seen_whole() {
             answer(Route::ChatCompletions, after(60_000)),
             answer(Route::ChatCompletions, after(70_000)),
         ] {
-            bench.signal.on_request(&record);
+            bench.signal.on_request(&record, &Verdict::default());
         }
         bench.tick(after(71_000), &[state(&workload, Some(listening))], &[]);
         if !expected {
@@ -326,11 +329,10 @@ fn a_restart_is_a_new_start() {
     for (start, answer) in [(1_000, 11_000), (100_000, 120_000)] {
         let workload = Arc::new(Workload { started: after(start), ..(*workload("w")).clone() });
         bench.tick(after(start + 1), &[state(&workload, None)], &[]);
-        bench.signal.on_request(&RequestRecord {
-            workload: workload.clone(),
-            end: after(answer),
-            ..record()
-        });
+        bench.signal.on_request(
+            &RequestRecord { workload: workload.clone(), end: after(answer), ..record() },
+            &Verdict::default(),
+        );
         bench.tick(after(answer + 1), &[state(&workload, None)], &[]);
         let seconds = (answer - start) as f64 / 1e3;
         let labels = r#"{model="m",workload="w",phase="first_response"}"#;
@@ -341,7 +343,7 @@ fn a_restart_is_a_new_start() {
 #[test]
 fn thresholds_are_bounds_and_opentelemetry_is_an_option() {
     let mut bench = Bench::new(Options::default());
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     bench.has_not("gen_ai_");
     bench.has_not("le=\"0.12\"");
     let mut bench = Bench::new(Options {
@@ -350,7 +352,7 @@ fn thresholds_are_bounds_and_opentelemetry_is_an_option() {
         opentelemetry: true,
         ..Options::default()
     });
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     bench.has(&[
         r#"vllm_request_duration_seconds_bucket{model="m",workload="w",le="0.12"} 1"#,
         r#"vllm_time_to_first_token_seconds_bucket{model="m",workload="w",le="0.039"} 0"#,
@@ -363,7 +365,7 @@ fn thresholds_are_bounds_and_opentelemetry_is_an_option() {
 #[test]
 fn the_newest_request_of_a_bucket_is_its_exemplar() {
     let mut bench = Bench::new(Options::default());
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     let page = String::from_utf8(bench.registries.openmetrics().unwrap()).unwrap();
     let bucket = r#"vllm_request_duration_seconds_bucket{le="0.15",model="m",workload="w"} 1 # {request_id="req-1"} 0.12 "#;
     assert!(page.contains(bucket), "{page}");
@@ -374,7 +376,7 @@ fn the_newest_request_of_a_bucket_is_its_exemplar() {
 #[test]
 fn native_buckets_are_served_beside_the_classic_ones_where_asked_for() {
     let mut bench = Bench::new(Options { native_histograms: true, ..Options::default() });
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     assert!(bench.page().contains("vllm_request_duration_seconds_bucket"));
     let native = bench.registries.native.as_ref().unwrap();
     let families = prometheus_client::encoding::prometheus_protobuf::encode(native).unwrap();
@@ -392,7 +394,10 @@ fn the_snapshot_shows_rates_and_quantiles() {
     for second in 1..=20 {
         bench.tick(after(second * 1000), &[], &[]);
         for _ in 0..3 {
-            bench.signal.on_request(&RequestRecord { outcome: Outcome::ServerError, ..record() });
+            bench.signal.on_request(
+                &RequestRecord { outcome: Outcome::ServerError, ..record() },
+                &Verdict::default(),
+            );
         }
     }
     bench.tick(after(21_000), &[], &[]);
@@ -417,10 +422,10 @@ fn a_record_from_before_a_restart_does_not_undo_it() {
         end: after(end),
         ..record()
     };
-    bench.signal.on_request(&answer(&old, 52_000));
+    bench.signal.on_request(&answer(&old, 52_000), &Verdict::default());
     bench.tick(after(52_000), &[state(&new, None)], &[]);
     bench.has_not("vllm_cold_start");
-    bench.signal.on_request(&answer(&new, 60_000));
+    bench.signal.on_request(&answer(&new, 60_000), &Verdict::default());
     bench.tick(after(61_000), &[state(&new, None)], &[]);
     bench.has(&[r#"vllm_cold_start_seconds{model="m",workload="w",phase="first_response"} 10.0"#]);
 }
@@ -436,7 +441,9 @@ fn a_full_node_stays_within_its_series() {
         workloads.iter().flat_map(|w| ["unknown", "other"].map(|model| (w.clone(), model.to_owned())));
     let models = (0..8).map(|n| (workloads[0].clone(), format!("m{n}")));
     for (workload, model) in pairs.chain(models) {
-        bench.signal.on_request(&RequestRecord { workload, model: model.into(), ..record() });
+        bench
+            .signal
+            .on_request(&RequestRecord { workload, model: model.into(), ..record() }, &Verdict::default());
     }
     let routes = [
         OtherRoute::Health,
@@ -450,7 +457,10 @@ fn a_full_node_stays_within_its_series() {
         for status in 100..600 {
             let route = Route::Other(routes[usize::from(status) % routes.len()]);
             let workload = workload.clone();
-            bench.signal.on_request(&RequestRecord { workload, route, status: Some(status), ..record() });
+            bench.signal.on_request(
+                &RequestRecord { workload, route, status: Some(status), ..record() },
+                &Verdict::default(),
+            );
         }
     }
     let states: Vec<_> = workloads.iter().map(|workload| state(workload, Some(after(1)))).collect();
@@ -472,7 +482,7 @@ fn long_streams_add_up_over_their_progress() {
             gaps: vec![Duration::from_millis(20); GAPS_MAX],
         });
     }
-    bench.signal.on_request(&record());
+    bench.signal.on_request(&record(), &Verdict::default());
     let gaps = bench.signal.view().requests(None, 1).requests[0].gaps.unwrap();
     assert_eq!(gaps.count, 3 * GAPS_MAX as u64);
     bench.has(&[r#"vllm_response_chunks_total{model="m",workload="w"} 192"#]);

@@ -1,0 +1,111 @@
+//! Was it slow, and why? Pure.
+//!
+//! In: a request's vector, what is usual for its size, and what surrounded it. Out: its causes by what they took more
+//! than usual, and, of a slow request, the one that it counts for.
+
+use std::time::Duration;
+
+use super::around::Surroundings;
+use super::settings::Settings;
+use super::typical::Usual;
+use super::vector::{CAUSES, Cause, Vector};
+use crate::request::record::RequestRecord;
+
+/// Less than this more than usual is no cause worth naming, and no request is slow for it.
+const EXCESS_MIN: Duration = Duration::from_millis(5);
+
+/// What a slow request counts for: a cause, or what `rest` was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    Cause(Cause),
+    /// It had to wait for another request's place.
+    Queued,
+    /// A long prompt was worked on beside it.
+    Neighbour,
+    /// The server gave up work on requests to make room for others.
+    Preempted,
+    /// The server had answered nothing yet.
+    FirstOfStart,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; CAUSES + 4] = [
+        Self::Cause(Cause::Stopped),
+        Self::Cause(Cause::CpuThrottle),
+        Self::Cause(Cause::RunQueue),
+        Self::Cause(Cause::MemoryReclaim),
+        Self::Cause(Cause::MajorFault),
+        Self::Cause(Cause::BlockIo),
+        Self::Cause(Cause::GpuThrottle),
+        Self::Cause(Cause::EventLoop),
+        Self::Cause(Cause::SendWait),
+        Self::Queued,
+        Self::Neighbour,
+        Self::Preempted,
+        Self::FirstOfStart,
+        Self::Cause(Cause::Rest),
+    ];
+
+    /// Value of the label `cause`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cause(cause) => cause.label(),
+            Self::Queued => "queued",
+            Self::Neighbour => "neighbour",
+            Self::Preempted => "preempted",
+            Self::FirstOfStart => "first_of_start",
+        }
+    }
+}
+
+/// Over what a slow request was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `slow.duration` or `slow.ttft`.
+    Objective(Duration),
+    /// A multiple of what is usual for its size.
+    Usual(Duration),
+}
+
+/// How much longer than it should a request took; `None` where it was not slow.
+#[must_use]
+pub fn limit(record: &RequestRecord, usual: Option<&Usual>, settings: &Settings) -> Option<Limit> {
+    let over = |took: Option<Duration>, objective: Option<Duration>, usual: Option<Duration>| {
+        let took = took?;
+        if let Some(objective) = objective.filter(|objective| took > *objective) {
+            return Some(Limit::Objective(objective));
+        }
+        let usual = usual?;
+        let slow = took > usual.mul_f64(settings.multiple) && took - usual >= EXCESS_MIN;
+        slow.then_some(Limit::Usual(usual))
+    };
+    let usual_ttft = usual.and_then(|usual| usual.ttft);
+    over(record.ttft(), settings.ttft, usual_ttft)
+        .or_else(|| over(Some(record.duration()), settings.duration, usual.map(|usual| usual.duration)))
+}
+
+/// The causes of a request by how much more than usual they took, the most first; those below what is worth naming are
+/// left out.
+#[must_use]
+pub fn causes(vector: &Vector, usual: &[Duration; CAUSES]) -> Vec<(Cause, Duration)> {
+    let more = |cause: Cause| vector.of(cause).saturating_sub(usual[cause as usize]);
+    let mut causes: Vec<_> = Cause::ALL.into_iter().map(|cause| (cause, more(cause))).collect();
+    causes.retain(|(_, more)| *more >= EXCESS_MIN);
+    causes.sort_by_key(|(_, more)| std::cmp::Reverse(*more));
+    causes
+}
+
+/// What a slow request counts for. `preempted`: the server said that it gave up work meanwhile.
+#[must_use]
+pub fn reason(causes: &[(Cause, Duration)], around: &Surroundings, preempted: bool) -> Reason {
+    match causes.first() {
+        Some((cause, _)) if *cause != Cause::Rest => Reason::Cause(*cause),
+        _ if around.first_of_start => Reason::FirstOfStart,
+        _ if preempted => Reason::Preempted,
+        _ if around.neighbour.is_some() => Reason::Neighbour,
+        _ if around.queued => Reason::Queued,
+        _ => Reason::Cause(Cause::Rest),
+    }
+}

@@ -1,0 +1,59 @@
+use inferscope_common::stall::StallEvent;
+
+use super::*;
+use crate::blame::{Owner, Totals};
+use crate::clock::BootTime;
+use crate::signal::latency::tests::workload;
+
+fn owner(role: Option<Role>) -> Owner {
+    Owner { workload: "w".into(), role }
+}
+
+fn event(kind: Stall, ms: u64, counts: [u32; 4]) -> StallEvent {
+    StallEvent { stalled_ns: ms * 1_000_000, kind: kind as u32, counts, ..StallEvent::default() }
+}
+
+fn page(registries: &Registries) -> String {
+    String::from_utf8(registries.text().unwrap()).unwrap()
+}
+
+fn tick(signal: &mut StallSignal, stalls: &Totals) {
+    signal.on_tick(&Tick { now: BootTime(1), workloads: &[], open: &[], stalls }).unwrap();
+}
+
+#[test]
+fn seconds_rise_with_what_is_under_way_and_never_fall() {
+    let mut registries = Registries::new(false);
+    let (mut signal, mut totals) = (StallSignal::new(&mut registries), Totals::default());
+    let line =
+        |seconds| format!("stall_seconds_total{{workload=\"w\",role=\"api\",cause=\"stopped\"}} {seconds}\n");
+    totals.add_pending(owner(Some(Role::Api)), Stall::Stopped, 1_500_000_000);
+    tick(&mut signal, &totals);
+    assert!(page(&registries).contains(&line("1.5")), "{}", page(&registries));
+    totals.clear_pending();
+    tick(&mut signal, &totals);
+    assert!(page(&registries).contains(&line("1.5")));
+    totals.on_event(owner(Some(Role::Api)), &event(Stall::Stopped, 2000, [0, 0, 0, 1]));
+    tick(&mut signal, &totals);
+    assert!(page(&registries).contains(&line("2.0")));
+}
+
+#[test]
+fn lengths_of_waiting_and_of_reclaim_are_a_histogram() {
+    let mut registries = Registries::new(false);
+    let (mut signal, mut totals) = (StallSignal::new(&mut registries), Totals::default());
+    totals.on_event(owner(None), &event(Stall::RunQueue, 2, [1, 2, 3, 0]));
+    totals.on_event(owner(None), &event(Stall::RunQueue, 50, [0, 0, 0, 1]));
+    totals.on_event(owner(None), &event(Stall::Stopped, 50, [0, 0, 0, 1]));
+    tick(&mut signal, &totals);
+    let page = page(&registries);
+    let labels = r#"workload="w",role="other",cause="run_queue""#;
+    for (bound, count) in [("1e-05", 1), ("0.0001", 3), ("0.001", 6), ("0.01", 6), ("0.1", 7), ("+Inf", 7)] {
+        let line = format!("stall_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {count}\n");
+        assert!(page.contains(&line), "{line} in\n{page}");
+    }
+    assert!(page.contains(&format!("stall_duration_seconds_sum{{{labels}}} 0.052\n")), "{page}");
+    assert!(!page.contains(r#"stall_duration_seconds_count{workload="w",role="other",cause="stopped"}"#));
+    signal.forget_workload(&workload("w"));
+    assert!(!String::from_utf8(registries.text().unwrap()).unwrap().contains("stall_duration_seconds_sum{"));
+}
