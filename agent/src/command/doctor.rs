@@ -206,10 +206,10 @@ impl Report {
                 State::Degraded => "degraded",
                 State::Missing => "missing",
             };
-            text.push_str(&format!("{state:<10}{:<20}{}\n", finding.name, finding.found));
+            text.push_str(&format!("{state:<10}{:<22}{}\n", finding.name, finding.found));
             for (label, line) in [("costs", finding.costs), ("do", finding.remedy)] {
                 if let Some(line) = line {
-                    text.push_str(&format!("{:<10}{:<20}{label}: {line}\n", "", ""));
+                    text.push_str(&format!("{:<10}{:<22}{label}: {line}\n", "", ""));
                 }
             }
         }
@@ -232,7 +232,7 @@ fn line(trial: &ProgramTrial) -> String {
         (None, Some(count)) => format!("{count} instructions verified"),
         (None, None) => "instructions not told by this kernel".to_owned(),
     };
-    format!("{state:<10}{program:<20}{hook}: {more}\n")
+    format!("{state:<10}{program:<22}{hook}: {more}\n")
 }
 
 /// Writes the report on `node` and returns the exit status; `load`: with what a start gets here, tried.

@@ -1,0 +1,136 @@
+//! Is each request told what held its server up? Known stalls, and what the agent says of them.
+//!
+//! Needs root and the agent's binary.
+
+#![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+
+mod processor;
+mod stopped;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use inferscope_tests::client::{self, Options, Report};
+use inferscope_tests::harness::{AgentProcess, ServerProcess};
+use inferscope_tests::machine::patient;
+use inferscope_tests::oracle::http_get;
+use inferscope_tests::socket::Endpoint;
+use inferscope_tests::stage::{Stage, until};
+use serde::Deserialize;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
+/// What a test waits for comes within this time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One request with its vector.
+#[derive(Clone, Debug, Deserialize)]
+struct Request {
+    ended_unix_seconds: f64,
+    duration_seconds: f64,
+    blame: Option<Blame>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Blame {
+    phases: BTreeMap<String, BTreeMap<String, f64>>,
+    causes: Vec<Excess>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Excess {
+    cause: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    requests: Vec<Request>,
+}
+
+impl Request {
+    /// Seconds of a cause in all phases.
+    fn seconds(&self, cause: &str) -> f64 {
+        let phases = &self.blame.as_ref().unwrap().phases;
+        phases.values().filter_map(|causes| causes.get(cause)).sum()
+    }
+
+    /// How much of it lies between two wall times.
+    fn overlap(&self, from: f64, to: f64) -> f64 {
+        let began = self.ended_unix_seconds - self.duration_seconds;
+        (self.ended_unix_seconds.min(to) - began.max(from)).max(0.0)
+    }
+
+    fn first_cause(&self) -> Option<&str> {
+        self.blame.as_ref()?.causes.first().map(|excess| excess.cause.as_str())
+    }
+}
+
+/// Seconds since 1970.
+fn wall() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Agent and server, followed.
+struct Scene {
+    stage: Stage,
+    agent: AgentProcess,
+    server: ServerProcess,
+}
+
+impl Scene {
+    fn start() -> Option<Self> {
+        let stage = Stage::set(SERVER).unwrap()?;
+        let agent = stage.start_agent(&stage.rule()).unwrap();
+        let server = stage.start_server(&[]).unwrap();
+        let says_so = || agent.read_log().unwrap().contains(": following ").then_some(());
+        assert!(until(patient(PATIENCE), says_so).is_some(), "{}", agent.read_log().unwrap());
+        Some(Self { stage, agent, server })
+    }
+
+    /// A steady load of streams, `rate` a second for so many seconds.
+    fn load(&self, rate: f64, seconds: f64) -> std::thread::JoinHandle<Report> {
+        let options = Options {
+            rate: Some(rate),
+            requests: (rate * seconds) as usize,
+            concurrency: 64,
+            mix: "stream".parse().unwrap(),
+            scenarios: vec!["python".to_owned()],
+            ..Options::new(self.server.endpoint.clone())
+        };
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(client::run(&options, |_| ())).unwrap()
+        })
+    }
+
+    /// All of the load's requests, each with its vector.
+    fn requests(&self, count: usize) -> Vec<Request> {
+        let fetch = || {
+            let body = http_get(&Endpoint::Tcp(self.agent.listen), "/api/v1/requests?after=0&limit=1000").unwrap();
+            serde_json::from_slice::<Page>(&body).unwrap().requests
+        };
+        let found = until(patient(PATIENCE), || Some(fetch()).filter(|requests| requests.len() >= count));
+        let requests = found.unwrap_or_else(fetch);
+        assert_eq!(requests.len(), count, "requests that the agent lists");
+        for request in &requests {
+            let blame = request.blame.as_ref().unwrap();
+            let sum: f64 = blame.phases.values().flat_map(BTreeMap::values).sum();
+            assert!((sum - request.duration_seconds).abs() < 1e-6, "causes sum to {sum}: {request:?}");
+        }
+        requests
+    }
+
+    /// A series of the server's on the page, in seconds.
+    fn stall_seconds(&self, cause: &str) -> f64 {
+        let page = inferscope_tests::stage::metrics_text(&self.agent).unwrap();
+        let cause = format!("cause=\"{cause}\"");
+        let of = |line: &&str| line.starts_with("stall_seconds_total{") && line.contains(&cause);
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        page.lines().filter(of).map(value).sum()
+    }
+
+    fn stop(self) {
+        self.agent.stop().unwrap();
+        self.server.stop().unwrap();
+        drop(self.stage);
+    }
+}
