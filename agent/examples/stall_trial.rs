@@ -12,13 +12,16 @@ fn schedstat(tgid: u32) -> u64 {
     sum
 }
 fn main() {
-    let tgid: u32 = std::env::args().nth(1).unwrap().parse().unwrap();
+    let tgids: Vec<u32> = std::env::args().nth(1).unwrap().split(',').map(|t| t.parse().unwrap()).collect();
     let seconds: u64 = std::env::args().nth(2).unwrap().parse().unwrap();
     let mut probe = Probe::start(&Family::ALL).unwrap();
-    probe.tables.set_watched(tgid, true).unwrap();
+    for tgid in &tgids {
+        probe.tables.set_watched(*tgid, true).unwrap();
+    }
     std::thread::sleep(Duration::from_millis(200));
     probe.stalls.drain(usize::MAX, |_| {});
-    let before = schedstat(tgid);
+    let all = || tgids.iter().map(|t| schedstat(*t)).sum::<u64>();
+    let before = all();
     let began = Instant::now();
     let mut sums: BTreeMap<u32, (u64, u64, [u32; 4])> = BTreeMap::new();
     while began.elapsed() < Duration::from_secs(seconds) {
@@ -30,12 +33,24 @@ fn main() {
             sum.2.iter_mut().zip(event.counts).for_each(|(sum, count)| *sum += count);
         });
     }
-    let after = schedstat(tgid);
+    let after = all();
     println!("schedstat: {:.6} s", (after - before) as f64 / 1e9);
     for (kind, (events, ns, counts)) in sums {
         println!("kind {kind}: {events} events, {:.6} s, {counts:?}", ns as f64 / 1e9);
     }
-    println!("{:?}", probe.stalls.under_way().unwrap());
+    let took = Instant::now();
+    let threads = probe.stalls.threads().unwrap();
+    println!("{} threads in {:?}", threads.len(), took.elapsed());
+    for (tid, t) in threads {
+        let name = std::fs::read_to_string(format!("/proc/{tid}/comm")).unwrap_or_default();
+        println!(
+            "{tid:7} of {:7} {:16} ran {:9.3} s {:?}",
+            t.tgid,
+            name.trim(),
+            t.ran_ns as f64 / 1e9,
+            t.wakers.map(|w| (w.tid, w.count))
+        );
+    }
     for one in probe.statistics() {
         if one.program.starts_with("sched_") {
             println!(

@@ -360,7 +360,7 @@ fn text_says_what_it_costs_and_what_to_do() {
     let mut out = Vec::new();
     assert_eq!(run(&node, false, false, &mut out).unwrap(), 14);
     let text = String::from_utf8(out).unwrap();
-    assert!(text.contains("missing   process numbers     those of a container\n"), "{text}");
+    assert!(text.contains("missing   process numbers       those of a container\n"), "{text}");
     assert!(
         text.contains("  costs: kernel programs report") && text.contains("  do: give the container"),
         "{text}"
