@@ -6,6 +6,7 @@
 
 mod mounts;
 mod parse;
+mod watch;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::mounts::Mounts;
 pub use self::parse::Pressure;
+pub use self::watch::{Groups, Watch};
 
 /// Longest file: `memory.stat` of v2 has some 3 KiB, with numbers as long as they get.
 const FILE_BYTES_MAX: u64 = 64 << 10;

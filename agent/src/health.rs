@@ -5,7 +5,6 @@
 
 mod process;
 mod report;
-mod totals;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,9 +19,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::report::{HealthReport, ProbeReport, Readiness, SignalReport, Status, WorkloadReport};
-use self::totals::{SecondsTotals, Totals};
 use crate::clock::BootTime;
 use crate::lifecycle::privileges::Confinement;
+use crate::registry::totals::{SecondsTotals, Totals};
 use crate::request::record::ParseFailure;
 use crate::signal::WorkloadState;
 use crate::workload::ServerKind;

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use beat::{Beat, Due};
 
 use crate::blame::Blame;
+use crate::cgroup::Watch;
 use crate::cli::Start;
 use crate::clock::BootTime;
 use crate::config::Config;
@@ -30,6 +31,7 @@ use crate::probe::ring::Bell;
 use crate::registry::Registries;
 use crate::request::record::Observation;
 use crate::request::{Connections, Follow};
+use crate::signal::cgroup::CgroupSignal;
 use crate::signal::latency::LatencySignal;
 use crate::signal::slow::SlowSignal;
 use crate::signal::stalls::StallSignal;
@@ -78,6 +80,7 @@ pub fn run(start: Start) -> Result<()> {
     drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
     shared.health.set_sandbox(confine(&config.sandbox)?);
+    pipeline.groups.start()?;
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
@@ -127,6 +130,7 @@ struct Pipeline {
     models: ModelLabels,
     connections: Connections,
     blame: Blame,
+    groups: Watch,
     signals: Vec<Box<dyn Signal>>,
     health: Health,
     account: account::Account,
@@ -144,15 +148,18 @@ impl Pipeline {
         let latency = LatencySignal::new(config.latency(), &mut registries, now);
         let slow = SlowSignal::new(&mut registries);
         let stalls = StallSignal::new(&mut registries);
+        let cgroup = CgroupSignal::new(&mut registries);
         let (latency_view, slow_view) = (latency.view(), slow.view());
         let shared = Shared { registries, health: health.clone(), latency: latency_view, slow: slow_view };
-        let signals: Vec<Box<dyn Signal>> = vec![Box::new(latency), Box::new(slow), Box::new(stalls)];
+        let signals: Vec<Box<dyn Signal>> =
+            vec![Box::new(latency), Box::new(slow), Box::new(stalls), Box::new(cgroup)];
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
             models: ModelLabels::new(config.limits.models),
             connections: Connections::new(config.request.clone()),
             blame: Blame::new(config.slow.clone(), now),
+            groups: Watch::new(Roots::default().proc),
             signals,
             health,
             account: account::Account::new(config.sandbox.program_statistics),
@@ -352,7 +359,10 @@ impl Pipeline {
         let threads = self.look_at_threads();
         let gone = self.blame.on_tick(&threads, &open, now, &mut self.workloads);
         self.account.note(self.probe.stalls.forget(gone));
-        let tick = Tick { now, workloads: &states, open: &open, stalls: self.blame.totals() };
+        self.groups.follow(self.workloads.leaders());
+        let groups = self.groups.newest();
+        let stalls = self.blame.totals();
+        let tick = Tick { now, workloads: &states, open: &open, stalls, groups: &groups };
         for signal in &mut self.signals {
             let state = match signal.on_tick(&tick) {
                 Ok(()) => SignalState::Ok,

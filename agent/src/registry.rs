@@ -3,6 +3,8 @@
 //! In: what signals and the agent's own health register. Out: one page per exposition format. Does not
 //! know HTTP. Encoding takes only the short locks of single series, so nobody waits for a scrape.
 
+pub mod totals;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 

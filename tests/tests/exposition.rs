@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferscope::blame::{Totals, Verdict};
+use inferscope::cgroup::Groups;
 use inferscope::clock::BootTime;
 use inferscope::health::{Health, ProbeState, SignalState};
 use inferscope::lifecycle::privileges::{Confinement, Mode, OtherCalls};
@@ -177,6 +178,7 @@ fn node(options: Options) -> Registries {
             workloads: &[state(None)],
             open: &[],
             stalls: &Totals::default(),
+            groups: &Groups::default(),
         })
         .unwrap();
     for record in records() {
@@ -206,6 +208,7 @@ fn node(options: Options) -> Registries {
             workloads: &[state(Some(after(39_000)))],
             open: &open,
             stalls: &Totals::default(),
+            groups: &Groups::default(),
         })
         .unwrap();
     registries

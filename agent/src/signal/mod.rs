@@ -1,6 +1,7 @@
 //! What does it mean? Each folder is one signal: it sees finished records and a tick a second, and
 //! owns the series that it names. Signals do not import each other.
 
+pub mod cgroup;
 pub mod latency;
 pub mod slow;
 pub mod stalls;
@@ -8,6 +9,7 @@ pub mod stalls;
 use anyhow::Result;
 
 use crate::blame::{Totals, Verdict};
+use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::request::record::{OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
@@ -51,4 +53,6 @@ pub struct Tick<'a> {
     pub open: &'a [OpenRequest],
     /// What held up the servers' threads so far.
     pub stalls: &'a Totals,
+    /// What the kernel counts of the servers' control groups.
+    pub groups: &'a Groups,
 }

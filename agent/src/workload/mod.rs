@@ -252,6 +252,16 @@ impl Workloads {
         self.known.iter().map(state).collect()
     }
 
+    /// The newest start of each workload that runs: its label and its first process.
+    #[must_use]
+    pub fn leaders(&self) -> Vec<(Arc<str>, u32)> {
+        let leader = |known: &Known| {
+            let newest = self.starts.get(known.starts.last()?)?;
+            Some((known.workload.label.clone(), newest.leader))
+        };
+        self.known.iter().filter_map(leader).collect()
+    }
+
     /// What did not fit so far.
     #[must_use]
     pub fn overflow(&self) -> Overflow {

@@ -105,7 +105,8 @@ impl Scene {
     /// All of the load's requests, each with its vector.
     fn requests(&self, count: usize) -> Vec<Request> {
         let fetch = || {
-            let body = http_get(&Endpoint::Tcp(self.agent.listen), "/api/v1/requests?after=0&limit=1000").unwrap();
+            let body =
+                http_get(&Endpoint::Tcp(self.agent.listen), "/api/v1/requests?after=0&limit=1000").unwrap();
             serde_json::from_slice::<Page>(&body).unwrap().requests
         };
         let found = until(patient(PATIENCE), || Some(fetch()).filter(|requests| requests.len() >= count));

@@ -36,7 +36,10 @@ fn a_stop_is_in_the_requests_that_it_hit_and_nowhere_else() {
     // Seconds of threads, of which the server has several: each of them stood still.
     let threads = std::fs::read_dir(format!("/proc/{}/task", scene.server.tgid())).unwrap().count() as f64;
     let (stopped, each) = (scene.stall_seconds("stopped"), to - from);
-    assert!((stopped - threads * each).abs() <= threads * off_max, "{threads} threads, {stopped} s in all, {each} each");
+    assert!(
+        (stopped - threads * each).abs() <= threads * off_max,
+        "{threads} threads, {stopped} s in all, {each} each"
+    );
     scene.stop();
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::blame::Totals;
+use crate::cgroup::Groups;
 use crate::request::record::{FinishReasons, GAPS_MAX, Identity, OtherRoute, Outcome, Route, Stall, Usage};
 use crate::signal::WorkloadState;
 use crate::workload::ServerKind;
@@ -72,7 +73,9 @@ impl Bench {
     }
 
     fn tick(&mut self, now: BootTime, workloads: &[WorkloadState], open: &[OpenRequest]) {
-        self.signal.on_tick(&Tick { now, workloads, open, stalls: &Totals::default() }).unwrap();
+        self.signal
+            .on_tick(&Tick { now, workloads, open, stalls: &Totals::default(), groups: &Groups::default() })
+            .unwrap();
     }
 
     fn page(&self) -> String {

@@ -2,6 +2,7 @@ use inferscope_common::stall::StallEvent;
 
 use super::*;
 use crate::blame::{Owner, Totals};
+use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::signal::latency::tests::workload;
 
@@ -18,7 +19,9 @@ fn page(registries: &Registries) -> String {
 }
 
 fn tick(signal: &mut StallSignal, stalls: &Totals) {
-    signal.on_tick(&Tick { now: BootTime(1), workloads: &[], open: &[], stalls }).unwrap();
+    signal
+        .on_tick(&Tick { now: BootTime(1), workloads: &[], open: &[], stalls, groups: &Groups::default() })
+        .unwrap();
 }
 
 #[test]

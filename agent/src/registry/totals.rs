@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+
+use super::FloatCounter;
 
 /// The newest total of each series, by its labels.
 #[derive(Debug)]
@@ -21,6 +22,11 @@ impl<L: Clone + Eq + Hash> Last<L> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.insert(labels.clone(), total).unwrap_or(0);
         total.checked_sub(before).unwrap_or(total)
+    }
+
+    fn remove_where(&self, gone: impl Fn(&L) -> bool) -> Vec<L> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.extract_if(|labels, _| gone(labels)).map(|(labels, _)| labels).collect()
     }
 }
 
@@ -40,11 +46,18 @@ pub struct Totals<L> {
 /// Counters of seconds.
 #[derive(Debug)]
 pub struct SecondsTotals<L> {
-    family: Family<L, Counter<f64, AtomicU64>>,
+    family: Family<L, FloatCounter>,
     last: Last<L>,
 }
 
 impl<L: Clone + Eq + Hash> Totals<L> {
+    /// Removes the series of these labels.
+    pub fn remove_where(&self, gone: impl Fn(&L) -> bool) {
+        for labels in self.last.remove_where(gone) {
+            self.family.remove(&labels);
+        }
+    }
+
     /// The total of one series, made where it is new.
     pub fn set(&self, labels: &L, total: u64) {
         self.family.get_or_create(labels).inc_by(self.last.growth(labels, total));
@@ -58,6 +71,13 @@ impl<L: Clone + Eq + Hash> Totals<L> {
 
 impl<L: Clone + Eq + Hash> SecondsTotals<L> {
     /// Likewise.
+    pub fn remove_where(&self, gone: impl Fn(&L) -> bool) {
+        for labels in self.last.remove_where(gone) {
+            self.family.remove(&labels);
+        }
+    }
+
+    /// Likewise.
     pub fn set(&self, labels: &L, total: Duration) {
         let total = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
         let growth = self.last.growth(labels, total);
@@ -65,7 +85,7 @@ impl<L: Clone + Eq + Hash> SecondsTotals<L> {
     }
 
     /// Likewise.
-    pub fn family(&self) -> Family<L, Counter<f64, AtomicU64>> {
+    pub fn family(&self) -> Family<L, FloatCounter> {
         self.family.clone()
     }
 }
@@ -93,6 +113,18 @@ mod tests {
             totals.set(&(), total);
             assert_eq!(totals.family.get_or_create(&()).get(), expected, "after total {total}");
         }
+    }
+
+    #[test]
+    fn what_is_removed_begins_anew() {
+        let totals: Totals<Vec<(String, String)>> = Totals::default();
+        let labels = |name: &str| vec![("name".to_owned(), name.to_owned())];
+        totals.set(&labels("a"), 5);
+        totals.set(&labels("b"), 7);
+        totals.remove_where(|each| *each == labels("a"));
+        totals.set(&labels("a"), 6);
+        let of = |name| totals.family.get_or_create(&labels(name)).get();
+        assert_eq!((of("a"), of("b")), (6, 7));
     }
 
     #[test]
