@@ -54,11 +54,11 @@ impl StallSignal {
     }
 
     /// What is under way is counted before it is over, so a sum that is read a little later may be less.
-    fn export(&mut self, labels: Labels, ns: u64) {
+    fn export(&mut self, labels: &Labels, ns: u64) {
         let exported = self.exported.entry(labels.clone()).or_default();
         let more = ns.saturating_sub(*exported);
         *exported += more;
-        self.seconds.get_or_create(&labels).inc_by(more as f64 / 1e9);
+        self.seconds.get_or_create(labels).inc_by(more as f64 / 1e9);
     }
 }
 
@@ -78,7 +78,7 @@ impl Signal for StallSignal {
             if WITH_LENGTHS.contains(&kind) {
                 self.lengths.set(&labels, sum);
             }
-            self.export(labels, sum.over_ns + sum.pending_ns);
+            self.export(&labels, sum.over_ns + sum.pending_ns);
         }
         Ok(())
     }
