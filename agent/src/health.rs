@@ -407,7 +407,14 @@ mod tests {
             unit: Some("vllm.service".into()),
             started: BootTime(1),
         };
-        WorkloadState { workload: Arc::new(workload), up: true, listens: true, listening: None }
+        WorkloadState {
+            workload: Arc::new(workload),
+            up: true,
+            listens: true,
+            engine_lost: false,
+            listening: None,
+            down: None,
+        }
     }
 
     #[test]

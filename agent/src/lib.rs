@@ -14,5 +14,6 @@ pub mod pipeline;
 pub mod probe;
 pub mod registry;
 pub mod request;
+pub mod serving;
 pub mod signal;
 pub mod workload;

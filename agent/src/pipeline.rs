@@ -29,8 +29,9 @@ use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
 use crate::probe::ring::Bell;
 use crate::registry::Registries;
-use crate::request::record::Observation;
+use crate::request::record::{Observation, OpenRequest};
 use crate::request::{Connections, Follow};
+use crate::serving::{why_down, why_stalled};
 use crate::signal::cgroup::CgroupSignal;
 use crate::signal::latency::LatencySignal;
 use crate::signal::slow::SlowSignal;
@@ -38,7 +39,7 @@ use crate::signal::stalls::StallSignal;
 use crate::signal::{Signal, Tick};
 use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
-use crate::workload::{Changes, Workloads};
+use crate::workload::{Changes, WorkloadState, Workloads};
 
 /// Pace at which the rings are looked at: what a record waits at most, and 20 wake-ups a second. A process that
 /// comes wakes the agent at once.
@@ -339,6 +340,21 @@ impl Pipeline {
         account.stall_events += taken as u64;
     }
 
+    /// The requests under way and the workloads, with what the servers' threads do meanwhile.
+    fn standing(&mut self, now: BootTime) -> (Vec<OpenRequest>, Vec<WorkloadState>) {
+        let (mut open, mut states) = (self.connections.open(now), self.workloads.states());
+        let threads = self.look_at_threads();
+        let gone = self.blame.on_tick(&threads, &open, now, &mut self.workloads);
+        self.account.note(self.probe.stalls.forget(gone));
+        for request in &mut open {
+            request.stalled = request.stalled.map(|stall| why_stalled(stall, self.blame.load(request)));
+        }
+        for state in &mut states {
+            state.down = why_down(state, self.blame.is_stopped(&state.workload.label), &open);
+        }
+        (open, states)
+    }
+
     fn tick(&mut self) {
         let begun = Instant::now();
         // A tick that comes late must not judge by what has not been taken yet.
@@ -355,10 +371,7 @@ impl Pipeline {
                 signal.forget_model(&workload, &model);
             }
         }
-        let (open, states) = (self.connections.open(now), self.workloads.states());
-        let threads = self.look_at_threads();
-        let gone = self.blame.on_tick(&threads, &open, now, &mut self.workloads);
-        self.account.note(self.probe.stalls.forget(gone));
+        let (open, states) = self.standing(now);
         self.groups.follow(self.workloads.leaders());
         let groups = self.groups.newest();
         let stalls = self.blame.totals();

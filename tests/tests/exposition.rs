@@ -170,8 +170,14 @@ fn records() -> Vec<RequestRecord> {
 fn node(options: Options) -> Registries {
     let mut registries = Registries::new(options.native_histograms);
     let mut signal = LatencySignal::new(options, &mut registries, START);
-    let state =
-        |listening| WorkloadState { workload: workload("llm/chat"), up: true, listens: true, listening };
+    let state = |listening| WorkloadState {
+        workload: workload("llm/chat"),
+        up: true,
+        listens: true,
+        engine_lost: false,
+        listening,
+        down: None,
+    };
     signal
         .on_tick(&Tick {
             now: after(2_000),
@@ -199,6 +205,7 @@ fn node(options: Options) -> Registries {
         arrival: after(62_000),
         first_token: None,
         request_bytes: 1000,
+        tid: 1,
         stalled,
     };
     let open = [open(None), open(Some(Stall::NoResponse))];
@@ -275,7 +282,14 @@ fn whole_pages() -> [BTreeMap<String, Family>; 2] {
     health.set_probes(vec![probe(Some("fexit/sock_recvmsg")), probe(None)]);
     health.set_signal("latency", SignalState::Ok);
     health.set_signal("gpu", SignalState::Unsupported("no \"library\"\n".to_owned()));
-    let state = WorkloadState { workload: workload("llm/chat"), up: true, listens: true, listening: None };
+    let state = WorkloadState {
+        workload: workload("llm/chat"),
+        up: true,
+        listens: true,
+        engine_lost: false,
+        listening: None,
+        down: None,
+    };
     health.set_workloads(&[state]);
     health.set_sandbox(Confinement {
         mode: Mode::Enforce,

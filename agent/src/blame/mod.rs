@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferscope_common::stall::{StallEvent, Thread};
+use inferscope_common::stall::{StallEvent, State, Thread};
 
 pub use self::around::{Neighbour, Surroundings};
 pub use self::judge::{Limit, Reason};
@@ -36,6 +36,7 @@ use self::typical::{Class, Typical};
 use self::vector::{Times, Way};
 use crate::clock::BootTime;
 use crate::request::record::{OpenRequest, RequestRecord};
+use crate::serving::Load;
 use crate::workload::{Role, Workloads};
 
 /// Stalls of one slow request that are listed; the longest.
@@ -76,6 +77,15 @@ pub struct Held {
     pub stalled: Duration,
 }
 
+/// What the threads of a workload do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Standing {
+    /// Processors that all of them have, as a mean over the last seconds.
+    share: f64,
+    /// A process that clients need is stopped.
+    stopped: bool,
+}
+
 /// The stage.
 #[derive(Debug)]
 pub struct Blame {
@@ -85,6 +95,8 @@ pub struct Blame {
     totals: Totals,
     typical: Typical,
     around: Around,
+    /// What the threads of each workload do, as of the newest tick.
+    standing: HashMap<Arc<str>, Standing>,
     /// Lanes by the two ends of a socket, until the threads are looked at again.
     lanes: HashMap<[u32; 2], Arc<Lanes>>,
     started: BootTime,
@@ -101,6 +113,7 @@ impl Blame {
             totals: Totals::default(),
             typical: Typical::default(),
             around: Around::default(),
+            standing: HashMap::new(),
             lanes: HashMap::new(),
             started,
         }
@@ -136,6 +149,7 @@ impl Blame {
         let kept = BootTime(now.0.saturating_sub(KEPT.as_nanos() as u64));
         self.history.forget_before(oldest.min(kept).0);
         self.totals.clear_pending();
+        self.standing.clear();
         let mut strangers = HashSet::new();
         let mut gone = Vec::new();
         for (tid, thread) in threads {
@@ -145,12 +159,29 @@ impl Blame {
                 gone.push(*tid);
                 continue;
             };
+            let standing = self.standing.entry(workload.label.clone()).or_default();
+            standing.share += self.paths.share(*tid).unwrap_or(0.0);
+            let serves = *tid == thread.tgid && matches!(role, Some(Role::Api | Role::Engine));
+            standing.stopped |= serves && thread.state == State::Stopped as u32;
             for told in history::pending(thread, now.0) {
                 let owner = Owner { workload: workload.label.clone(), role };
                 self.totals.add_pending(owner, told.kind, told.stalled_ns);
             }
         }
         gone
+    }
+
+    /// Whether a process of a workload that clients need was stopped at the newest tick.
+    #[must_use]
+    pub fn is_stopped(&self, workload: &str) -> bool {
+        self.standing.get(workload).is_some_and(|standing| standing.stopped)
+    }
+
+    /// What the threads of a request's server do; `None` where the kernel does not tell.
+    #[must_use]
+    pub fn load(&self, open: &OpenRequest) -> Option<Load> {
+        let all = self.standing.get(&open.workload.label)?.share;
+        Some(Load { all, reader: self.paths.share(open.tid)? })
     }
 
     /// Who wakes whom, as it stands.

@@ -54,6 +54,8 @@ struct Seen {
     ran_ns: u64,
     /// Time on a processor, faded.
     ran: f64,
+    /// Mean share of a processor over the last seconds.
+    share: f64,
 }
 
 impl Paths {
@@ -61,12 +63,11 @@ impl Paths {
     pub fn observe(&mut self, threads: &[(u32, Thread)], now: u64) {
         let seconds = now.saturating_sub(self.seen_ns) as f64 / 1e9;
         self.seen_ns = now;
-        let fade = (-seconds / MEMORY_SECONDS).exp();
         let mut before = std::mem::take(&mut self.threads);
         for (tid, thread) in threads {
             let known = before.remove(tid).filter(|seen| seen.tgid == thread.tgid);
             let mut seen = known.unwrap_or_else(|| Seen { tgid: thread.tgid, ..Seen::default() });
-            seen.observe(thread, now, fade);
+            seen.observe(thread, now, seconds);
             self.threads.insert(*tid, seen);
         }
         self.busiest = self.find_busiest();
@@ -76,6 +77,17 @@ impl Paths {
     #[must_use]
     pub fn knows(&self, tid: u32) -> bool {
         self.threads.contains_key(&tid)
+    }
+
+    /// Mean share of a processor that a thread had over the last seconds; `None` where it is not known.
+    #[must_use]
+    pub fn share(&self, tid: u32) -> Option<f64> {
+        self.threads.get(&tid).map(|seen| seen.share)
+    }
+
+    /// The same of every thread, with its process.
+    pub fn shares(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.threads.values().map(|seen| (seen.tgid, seen.share))
     }
 
     /// The lanes of a request whose socket `ends` used. `role` says what a process of the request's own workload does,
@@ -147,7 +159,8 @@ impl Paths {
 }
 
 impl Seen {
-    fn observe(&mut self, thread: &Thread, now: u64, fade: f64) {
+    fn observe(&mut self, thread: &Thread, now: u64, seconds: f64) {
+        let fade = (-seconds / MEMORY_SECONDS).exp();
         let wakers: Vec<Waker> = thread.wakers.into_iter().filter(|waker| waker.count > 0).collect();
         let more = |waker: &Waker| {
             let before = self.wakers.iter().find(|before| before.tid == waker.tid);
@@ -167,6 +180,9 @@ impl Seen {
         let ran = ran_ns.saturating_sub(self.ran_ns);
         if ran > 0 {
             self.ran = self.ran * fade + ran as f64;
+        }
+        if seconds > 0.0 {
+            self.share = self.share * fade + (1.0 - fade) * (ran as f64 / 1e9 / seconds).min(1.0);
         }
         self.ran_ns = ran_ns;
     }

@@ -37,7 +37,8 @@
 //! # `GET /api/v1/workloads`
 //!
 //! `workloads`: the inference servers of the node: `workload`, `kind`, `namespace`, `pod`, `container`,
-//! `unit`, `up`, `started_unix_seconds`.
+//! `unit`, `up` (it serves), `down` (why not: `no_process`, `not_listening`, `engine_lost`, `stopped`, `unanswered`;
+//! else `null`), `started_unix_seconds`.
 //!
 //! # Errors
 //!

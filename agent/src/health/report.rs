@@ -13,6 +13,7 @@ use super::{ProbeState, SignalState, kind_label};
 use crate::clock::BootTime;
 use crate::lifecycle::privileges::Confinement;
 use crate::signal::WorkloadState;
+use crate::workload::Down;
 
 /// A pipeline that has not ticked for this long is stuck; it ticks once a second.
 pub const STUCK: Duration = Duration::from_secs(30);
@@ -123,6 +124,8 @@ pub struct WorkloadReport {
     pub container: Option<Arc<str>>,
     pub unit: Option<Arc<str>>,
     pub up: bool,
+    /// Why it is not.
+    pub down: Option<&'static str>,
     /// Wall time of its first process's start, in seconds since 1970.
     pub started_unix_seconds: f64,
 }
@@ -138,7 +141,8 @@ impl WorkloadReport {
             pod: workload.pod.clone(),
             container: workload.container.clone(),
             unit: workload.unit.clone(),
-            up: state.up,
+            up: state.down.is_none(),
+            down: state.down.map(Down::label),
             started_unix_seconds: started.as_secs_f64(),
         }
     }

@@ -338,6 +338,7 @@ impl Exchange {
             arrival: self.first_read.arrival.unwrap_or(self.first_read.time),
             first_token: self.stream.first_token,
             request_bytes: self.request_bytes,
+            tid: self.first_read.tid,
             stalled: (now.since(self.last_byte) >= stalled_after).then_some(why),
         }
     }

@@ -274,11 +274,21 @@ pub enum Stall {
     ResponseStopped,
     /// The client takes no more bytes.
     ClientNotReading,
+    /// The server should answer, and none of its threads does anything.
+    ServerIdle,
+    /// The server should answer, and the thread of its sockets only computes.
+    EventLoopBlocked,
 }
 
 impl Stall {
-    pub const ALL: [Self; 4] =
-        [Self::RequestUnfinished, Self::NoResponse, Self::ResponseStopped, Self::ClientNotReading];
+    pub const ALL: [Self; 6] = [
+        Self::RequestUnfinished,
+        Self::NoResponse,
+        Self::ResponseStopped,
+        Self::ClientNotReading,
+        Self::ServerIdle,
+        Self::EventLoopBlocked,
+    ];
 
     /// Value of the label `why`.
     #[must_use]
@@ -288,6 +298,8 @@ impl Stall {
             Self::NoResponse => "no_response",
             Self::ResponseStopped => "response_stopped",
             Self::ClientNotReading => "client_not_reading",
+            Self::ServerIdle => "server_idle",
+            Self::EventLoopBlocked => "event_loop_blocked",
         }
     }
 }
@@ -302,6 +314,8 @@ pub struct OpenRequest {
     pub first_token: Option<BootTime>,
     /// As far as they passed.
     pub request_bytes: u64,
+    /// The thread that read its first byte.
+    pub tid: u32,
     /// Set when no byte has passed for the configured time.
     pub stalled: Option<Stall>,
 }

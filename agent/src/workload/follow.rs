@@ -178,6 +178,7 @@ impl Workloads {
         self.changes.unwatch.push(tgid);
         let Some(start) = self.starts.get_mut(&process.start) else { return };
         start.processes -= 1;
+        start.change_role(process.role, None);
         start.due = true;
         if start.processes > 0 {
             return;
@@ -193,11 +194,11 @@ impl Workloads {
 
     pub(super) fn read_role(&mut self, tgid: u32) {
         let Some(process) = self.processes.get_mut(&tgid) else { return };
+        let Some(start) = self.starts.get_mut(&process.start) else { return };
         let command = self.node.command(tgid).unwrap_or_default();
-        process.role = process::role(&process::arguments(&command));
-        if process.role.is_none() && self.starts.get(&process.start).is_some_and(|start| start.leader == tgid)
-        {
-            process.role = Some(Role::Api);
-        }
+        let said = process::role(&process::arguments(&command));
+        let role = said.or((start.leader == tgid).then_some(Role::Api));
+        start.change_role(process.role, role);
+        process.role = role;
     }
 }

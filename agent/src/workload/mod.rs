@@ -98,6 +98,35 @@ pub struct Workload {
     pub started: BootTime,
 }
 
+/// Why a workload does not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Down {
+    /// None of its processes runs.
+    NoProcess,
+    /// It does not listen where its clients connect.
+    NotListening,
+    /// An engine of it has ended.
+    EngineLost,
+    /// A signal or a debugger has stopped a process that clients need.
+    Stopped,
+    /// It does nothing while every request waits.
+    Unanswered,
+}
+
+impl Down {
+    /// Text for the API.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoProcess => "no_process",
+            Self::NotListening => "not_listening",
+            Self::EngineLost => "engine_lost",
+            Self::Stopped => "stopped",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
 /// A workload as it stands at a tick.
 #[derive(Clone, Debug)]
 pub struct WorkloadState {
@@ -106,8 +135,12 @@ pub struct WorkloadState {
     pub up: bool,
     /// It listens where its clients connect.
     pub listens: bool,
+    /// An engine of it has ended, and the rest runs on.
+    pub engine_lost: bool,
     /// When it first listened, this start. `None` too when it already did as it was found.
     pub listening: Option<BootTime>,
+    /// Why it does not serve; `None` where it does.
+    pub down: Option<Down>,
 }
 
 /// What a look at the node changed. No number is in both of two opposite lists.
@@ -246,7 +279,9 @@ impl Workloads {
                 workload: known.workload.clone(),
                 up: newest.is_some(),
                 listens: known.starts.iter().any(|start| self.starts[start].listens),
+                engine_lost: known.starts.iter().any(|start| self.starts[start].engine_lost),
                 listening: newest.and_then(|start| start.listening),
+                down: None,
             }
         };
         self.known.iter().map(state).collect()

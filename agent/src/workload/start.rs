@@ -33,6 +33,10 @@ pub struct Start {
     pub listening: Option<BootTime>,
     /// It was seen while it did not listen.
     pub seen_quiet: bool,
+    /// Its engines that run.
+    pub engines: usize,
+    /// One of them has ended, and none began since.
+    pub engine_lost: bool,
     /// Its listeners have to be read again.
     pub due: bool,
 }
@@ -49,6 +53,8 @@ impl Start {
             listens: false,
             listening: None,
             seen_quiet: false,
+            engines: 0,
+            engine_lost: false,
             due: true,
         }
     }
@@ -80,6 +86,22 @@ impl Start {
     pub fn role_by_listening(&self, found: &Listeners) -> Option<Role> {
         let serves = self.server.kind == ServerKind::OpenAi && self.is_served_by(&found.ports);
         serves.then_some(Role::Api)
+    }
+
+    /// What one of its processes does has changed; it ended where it does nothing any more.
+    pub fn change_role(&mut self, before: Option<Role>, after: Option<Role>) {
+        let is_engine = |role| role == Some(Role::Engine);
+        match (is_engine(before), is_engine(after)) {
+            (false, true) => {
+                self.engines += 1;
+                self.engine_lost = false;
+            }
+            (true, false) => {
+                self.engines -= 1;
+                self.engine_lost = true;
+            }
+            _ => {}
+        }
     }
 
     fn is_served_by(&self, ports: &BTreeSet<u16>) -> bool {

@@ -195,7 +195,7 @@ impl Signal for LatencySignal {
         self.streams.expire(tick.now);
         for state in tick.workloads {
             if let Some(workload) = self.workload(&state.workload) {
-                workload.series.up.set(state.up.into());
+                workload.series.up.set(state.down.is_none().into());
                 workload.start.on_tick(state);
             }
         }

@@ -156,7 +156,7 @@ fn encode_cold_start(encoder: &mut DescriptorEncoder<'_>, pairs: &Pairs) -> Resu
 }
 
 fn encode_up(encoder: &mut DescriptorEncoder<'_>, workloads: &Workloads) -> Result<(), Error> {
-    let help = "Whether a process of the workload runs.";
+    let help = "Whether the workload serves: it runs, listens, has its engines, is not stopped, and answers.";
     let mut family = encoder.encode_descriptor("vllm_workload_up", help, None, MetricType::Gauge)?;
     for (labels, series) in workloads {
         family.encode_family(labels)?.encode_gauge(&series.up.get())?;

@@ -98,7 +98,14 @@ impl Bench {
 }
 
 fn state(workload: &Arc<Workload>, listening: Option<BootTime>) -> WorkloadState {
-    WorkloadState { workload: workload.clone(), up: true, listens: listening.is_some(), listening }
+    WorkloadState {
+        workload: workload.clone(),
+        up: true,
+        listens: listening.is_some(),
+        engine_lost: false,
+        listening,
+        down: None,
+    }
 }
 
 #[test]
@@ -242,6 +249,7 @@ fn a_pair_is_named_by_its_first_response_or_by_a_stall() {
         arrival: after(0),
         first_token: None,
         request_bytes: 1000,
+        tid: 1,
         stalled,
     };
     let mut bench = Bench::new(Options::default());
