@@ -85,11 +85,6 @@ impl Paths {
         self.threads.get(&tid).map(|seen| seen.share)
     }
 
-    /// The same of every thread, with its process.
-    pub fn shares(&self) -> impl Iterator<Item = (u32, f64)> {
-        self.threads.values().map(|seen| (seen.tgid, seen.share))
-    }
-
     /// The lanes of a request whose socket `ends` used. `role` says what a process of the request's own workload does,
     /// and `None` of any other process.
     pub fn lanes(&self, ends: &[u32], mut role: impl FnMut(u32) -> Option<Option<Role>>) -> Lanes {
