@@ -21,7 +21,7 @@ pub use section::{LimitSettings, SloSettings};
 use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{blame, export, probe, request, workload};
+use crate::{blame, engine, export, probe, request, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -44,6 +44,7 @@ pub struct Config {
     pub request: request::Settings,
     pub slo: SloSettings,
     pub slow: blame::Settings,
+    pub engine: engine::Settings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
@@ -151,6 +152,7 @@ impl Config {
         self.request.check()?;
         self.slo.check()?;
         self.slow.check()?;
+        self.engine.check()?;
         Rules::new(&self.workload)?;
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::cgroup::Watch;
 use crate::cli::Start;
 use crate::clock::BootTime;
 use crate::config::Config;
+use crate::engine::Engines;
 use crate::export::{self, Shared};
 use crate::health::{Health, SignalState};
 use crate::lifecycle::privileges::confine;
@@ -80,13 +81,16 @@ pub fn run(start: Start) -> Result<()> {
     let happens = Happens { lifecycle, bell, beat: Beat::every(DRAIN_EVERY)? };
     drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
-    shared.health.set_sandbox(confine(&config.sandbox)?);
+    shared.health.set_sandbox(confine(&config.sandbox, config.engine.metrics)?);
     pipeline.groups.start()?;
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
         .build()
         .context("start the threads of the server")?;
+    let entered = server.enter();
+    pipeline.engines.start(&config.engine);
+    drop(entered);
     info!("serving http://{}/metrics", config.export.listen);
     let reload = move |running: &mut Config| account::reload(running, &sources, &log);
     let measure = async {
@@ -131,6 +135,7 @@ struct Pipeline {
     models: ModelLabels,
     connections: Connections,
     blame: Blame,
+    engines: Engines,
     groups: Watch,
     signals: Vec<Box<dyn Signal>>,
     health: Health,
@@ -160,6 +165,7 @@ impl Pipeline {
             models: ModelLabels::new(config.limits.models),
             connections: Connections::new(config.request.clone()),
             blame: Blame::new(config.slow.clone(), now),
+            engines: Engines::default(),
             groups: Watch::new(Roots::default().proc),
             signals,
             health,
@@ -307,7 +313,8 @@ impl Pipeline {
         }
         let ended = |observation: &Observation| matches!(observation, Observation::Finished(_));
         let threads = if self.observations.iter().any(ended) { self.look_at_threads() } else { Vec::new() };
-        let Self { connections, workloads, blame, signals, .. } = self;
+        self.engines.take();
+        let Self { connections, workloads, blame, engines, signals, .. } = self;
         for observation in self.observations.drain(..) {
             match &observation {
                 Observation::Progress(progress) => {
@@ -315,7 +322,7 @@ impl Pipeline {
                 }
                 Observation::Finished(record) => {
                     let open = || connections.open(BootTime::now());
-                    let verdict = blame.judge(record, &threads, open, workloads);
+                    let verdict = blame.judge(record, &threads, open, engines, workloads);
                     signals.iter_mut().for_each(|signal| signal.on_request(record, &verdict));
                 }
             }
@@ -373,6 +380,7 @@ impl Pipeline {
         }
         let (open, states) = self.standing(now);
         self.groups.follow(self.workloads.leaders());
+        self.engines.follow(self.workloads.doors());
         let groups = self.groups.newest();
         let stalls = self.blame.totals();
         let tick = Tick { now, workloads: &states, open: &open, stalls, groups: &groups };

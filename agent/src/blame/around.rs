@@ -46,8 +46,10 @@ pub struct Surroundings {
     pub in_flight: u64,
     /// Tokens of their prompts.
     pub prompt_tokens_in_flight: u64,
-    /// It began when another one ended: it had waited for a place.
+    /// It began when another one ended, so that it had waited for a place; or the server said that some waited.
     pub queued: bool,
+    /// The server said that it gave up work meanwhile.
+    pub preempted: bool,
     /// The longest prompt that was worked on while this one waited.
     pub neighbour: Option<Neighbour>,
     /// No answer of this start of the server was complete yet.

@@ -97,13 +97,13 @@ pub fn causes(vector: &Vector, usual: &[Duration; CAUSES]) -> Vec<(Cause, Durati
     causes
 }
 
-/// What a slow request counts for. `preempted`: the server said that it gave up work meanwhile.
+/// What a slow request counts for.
 #[must_use]
-pub fn reason(causes: &[(Cause, Duration)], around: &Surroundings, preempted: bool) -> Reason {
+pub fn reason(causes: &[(Cause, Duration)], around: &Surroundings) -> Reason {
     match causes.first() {
         Some((cause, _)) if *cause != Cause::Rest => Reason::Cause(*cause),
         _ if around.first_of_start => Reason::FirstOfStart,
-        _ if preempted => Reason::Preempted,
+        _ if around.preempted => Reason::Preempted,
         _ if around.neighbour.is_some() => Reason::Neighbour,
         _ if around.queued => Reason::Queued,
         _ => Reason::Cause(Cause::Rest),

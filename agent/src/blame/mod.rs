@@ -35,6 +35,7 @@ use self::path::{Lanes, Paths};
 use self::typical::{Class, Typical};
 use self::vector::{Times, Way};
 use crate::clock::BootTime;
+use crate::engine::Engines;
 use crate::request::record::{OpenRequest, RequestRecord};
 use crate::serving::Load;
 use crate::workload::{Role, Workloads};
@@ -196,6 +197,7 @@ impl Blame {
         record: &RequestRecord,
         threads: &[(u32, Thread)],
         open: impl FnOnce() -> Vec<OpenRequest>,
+        engines: &Engines,
         workloads: &mut Workloads,
     ) -> Verdict {
         if !record.route.is_inference() || record.incomplete.is_some() {
@@ -213,8 +215,11 @@ impl Blame {
         let usual = self.typical.usual(&class);
         let slow = judge::limit(record, usual.as_ref(), &self.settings).map(|limit| {
             let usual = usual.map(|usual| usual.ttft.unwrap_or(usual.duration));
-            let around = self.around.of(record, &open(), self.started, usual);
-            let reason = judge::reason(&causes, &around, false);
+            let mut around = self.around.of(record, &open(), self.started, usual);
+            let (label, begun) = (&record.workload.label, record.first_token.unwrap_or(record.end));
+            around.queued |= engines.waited(label, record.arrival, begun);
+            around.preempted = engines.preempted(label, record.arrival, record.end);
+            let reason = judge::reason(&causes, &around);
             Box::new(Slow { reason, limit, around, stalls: past.longest(&lanes) })
         });
         self.typical.add(class, record, whole);

@@ -13,7 +13,7 @@ use rustix::thread::{remove_capability_from_bounding_set, set_capabilities, set_
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::system_calls::{self, Refusal};
+use super::system_calls::{self, Needs, Refusal};
 
 /// A capability that the agent asks for.
 #[derive(Clone, Copy, Debug)]
@@ -138,12 +138,12 @@ impl OtherCalls {
     }
 }
 
-/// Gives up what is not needed any more.
+/// Gives up what is not needed any more. `connects`: to connect to the node's servers is.
 ///
 /// # Errors
 /// This process has more than one thread, or the kernel does not let it give up a capability, which it has
 /// no reason to. Without system call filters the agent goes on, and says so.
-pub fn confine(settings: &Settings) -> Result<Confinement> {
+pub fn confine(settings: &Settings, connects: bool) -> Result<Confinement> {
     if settings.mode == Mode::Off {
         warn!("sandbox.mode is off: the agent keeps every capability and system call it was started with");
         let held = capabilities(None).context("read the capabilities of this process")?.effective;
@@ -157,7 +157,8 @@ pub fn confine(settings: &Settings) -> Result<Confinement> {
         Mode::Log => (Refusal::LoggedOnly, OtherCalls::Logged),
         _ => (Refusal::Enforced, OtherCalls::Refused),
     };
-    let filtered = system_calls::filter(refusal, settings.program_statistics);
+    let needs = Needs { statistics: settings.program_statistics, connects };
+    let filtered = system_calls::filter(refusal, needs);
     let (calls, reason) = match filtered {
         Ok(()) => (calls, None),
         Err(error) => (OtherCalls::Allowed, Some(format!("{error:#}"))),
@@ -255,7 +256,7 @@ mod tests {
     fn several_threads_are_not_confined() {
         let (send, receive) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || receive.recv());
-        let error = confine(&Settings::default()).unwrap_err().to_string();
+        let error = confine(&Settings::default(), false).unwrap_err().to_string();
         assert!(error.contains("threads run where capabilities are given up"), "{error}");
         drop(send);
         assert!(other.join().unwrap().is_err());

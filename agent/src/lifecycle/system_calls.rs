@@ -171,6 +171,18 @@ const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET;
 
+/// Of a socket's type: what it is, without how it is opened.
+const SOCKET_KIND: u64 = 0xf;
+
+/// What the settings ask for beyond measuring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Run-time statistics of the programs.
+    pub statistics: bool,
+    /// To connect to servers over TCP.
+    pub connects: bool,
+}
+
 /// What becomes of calls that are not needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -183,21 +195,21 @@ pub enum Refusal {
 ///
 /// # Errors
 /// The kernel has no filters (CONFIG_SECCOMP_FILTER), or one above this process refuses it more.
-pub fn filter(refusal: Refusal, statistics: bool) -> Result<()> {
-    for program in programs(refusal, statistics)? {
+pub fn filter(refusal: Refusal, needs: Needs) -> Result<()> {
+    for program in programs(refusal, needs)? {
         seccompiler::apply_filter_all_threads(&program).context("install the filter of system calls")?;
     }
     Ok(())
 }
 
-fn programs(refusal: Refusal, statistics: bool) -> Result<[BpfProgram; 3]> {
+fn programs(refusal: Refusal, needs: Needs) -> Result<[BpfProgram; 3]> {
     let or_log = |action| match refusal {
         Refusal::Enforced => action,
         Refusal::LoggedOnly => SeccompAction::Log,
     };
     let errno = |number: i32| or_log(SeccompAction::Errno(number.unsigned_abs()));
     let plain = || PLAIN.iter().chain(PLAIN_OLD).map(|&call| (call, Vec::new()));
-    let checked = checked(statistics)?;
+    let checked = checked(needs)?;
     let called = plain().chain(checked.iter().map(|(call, _)| (*call, Vec::new())));
     // The filter of arguments has to let the one after it in, which then lets none in.
     let argued = plain().chain(checked.clone()).chain([(libc::SYS_seccomp, Vec::new())]);
@@ -222,12 +234,12 @@ fn program(
 }
 
 /// Needed with some arguments only.
-fn checked(statistics: bool) -> Result<Vec<Rules>> {
+fn checked(needs: Needs) -> Result<Vec<Rules>> {
     let bits = |bits: i32| MaskedEq(bits.unsigned_abs().into());
     let one_of = |argument, values: &[i32]| -> Result<Vec<SeccompRule>> {
         values.iter().map(|value| rule(&[(argument, Dword, Eq, value.unsigned_abs().into())])).collect()
     };
-    let bpf = BPF_COMMANDS.iter().copied().chain(statistics.then_some(BPF_ENABLE_STATS));
+    let bpf = BPF_COMMANDS.iter().copied().chain(needs.statistics.then_some(BPF_ENABLE_STATS));
     let options = SOCKET_OPTIONS.iter().map(|(level, option)| {
         rule(&[(1, Dword, Eq, level.unsigned_abs().into()), (2, Dword, Eq, option.unsigned_abs().into())])
     });
@@ -252,6 +264,15 @@ fn checked(statistics: bool) -> Result<Vec<Rules>> {
         // A limit is read, not set.
         (libc::SYS_prlimit64, vec![rule(&[(2, Qword, Eq, 0)])?]),
     ];
+    if needs.connects {
+        let stream = u64::from(libc::SOCK_STREAM.unsigned_abs());
+        let kind = MaskedEq(SOCKET_KIND);
+        let socket = |family: i32| {
+            rule(&[(0, Dword, Eq, family.unsigned_abs().into()), (1, Dword, kind.clone(), stream)])
+        };
+        checked.push((libc::SYS_socket, vec![socket(libc::AF_INET)?]));
+        checked.push((libc::SYS_connect, Vec::new()));
+    }
     for &(call, argument) in OPEN {
         checked.push((call, vec![rule(&[(argument, Dword, bits(OPEN_TO_WRITE), 0)])?]));
     }
@@ -295,7 +316,7 @@ mod tests {
         let Ok(what) = std::env::var(ATTEMPT) else { return };
         let folder = tempfile::tempdir().unwrap();
         let refusal = if what == "log" { Refusal::LoggedOnly } else { Refusal::Enforced };
-        filter(refusal, false).unwrap();
+        filter(refusal, Needs::default()).unwrap();
         let code = |error: std::io::Error| error.raw_os_error().unwrap();
         let create = || std::fs::File::create(folder.path().join("new")).map(drop);
         match what.as_str() {
@@ -350,7 +371,11 @@ mod tests {
 
     #[test]
     fn no_call_is_in_two_lists() {
-        let checked: Vec<c_long> = checked(true).unwrap().into_iter().map(|(call, _)| call).collect();
+        let checked: Vec<c_long> = checked(Needs { statistics: true, connects: true })
+            .unwrap()
+            .into_iter()
+            .map(|(call, _)| call)
+            .collect();
         let mut calls: Vec<_> = [PLAIN, PLAIN_OLD, INTRUDER, &checked].concat();
         let count = calls.len();
         calls.sort_unstable();

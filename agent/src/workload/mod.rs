@@ -297,6 +297,20 @@ impl Workloads {
         self.known.iter().filter_map(leader).collect()
     }
 
+    /// Where each workload that runs can be asked by the agent: its label and a port on loopback. Those in a network
+    /// namespace of their own, and those on Unix sockets, are left out.
+    #[must_use]
+    pub fn doors(&self) -> Vec<(Arc<str>, u16)> {
+        let own = self.node.net_namespace(std::process::id());
+        let door = |known: &Known| {
+            let newest = self.starts.get(known.starts.last()?)?;
+            let port = *newest.ports.first()?;
+            let reached = own.is_some() && self.node.net_namespace(newest.leader) == own;
+            reached.then(|| (known.workload.label.clone(), port))
+        };
+        self.known.iter().filter_map(door).collect()
+    }
+
     /// What did not fit so far.
     #[must_use]
     pub fn overflow(&self) -> Overflow {
