@@ -87,10 +87,15 @@ pub fn limit(record: &RequestRecord, usual: Option<&Usual>, settings: &Settings)
 }
 
 /// The causes of a request by how much more than usual they took, the most first; those below what is worth naming are
-/// left out.
+/// left out. Where nothing is known of what is usual, a server should not have been held up at all; how long it should
+/// have worked, nobody can say, so `rest` is no cause then.
 #[must_use]
-pub fn causes(vector: &Vector, usual: &[Duration; CAUSES]) -> Vec<(Cause, Duration)> {
-    let more = |cause: Cause| vector.of(cause).saturating_sub(usual[cause as usize]);
+pub fn causes(vector: &Vector, usual: Option<&[Duration; CAUSES]>) -> Vec<(Cause, Duration)> {
+    let more = |cause: Cause| match (usual, cause) {
+        (Some(usual), _) => vector.of(cause).saturating_sub(usual[cause as usize]),
+        (None, Cause::Rest) => Duration::ZERO,
+        (None, _) => vector.of(cause),
+    };
     let mut causes: Vec<_> = Cause::ALL.into_iter().map(|cause| (cause, more(cause))).collect();
     causes.retain(|(_, more)| *more >= EXCESS_MIN);
     causes.sort_by_key(|(_, more)| std::cmp::Reverse(*more));
@@ -107,5 +112,43 @@ pub fn reason(causes: &[(Cause, Duration)], around: &Surroundings) -> Reason {
         _ if around.neighbour.is_some() => Reason::Neighbour,
         _ if around.queued => Reason::Queued,
         _ => Reason::Cause(Cause::Rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn vector(causes: &[(Cause, u32)]) -> Vector {
+        Vector::of_times(causes.iter().map(|(cause, ms)| (*cause, MS * *ms)))
+    }
+
+    #[test]
+    fn causes_are_ordered_by_what_they_took_more_than_usual() {
+        let found =
+            vector(&[(Cause::RunQueue, 30), (Cause::EventLoop, 40), (Cause::Rest, 500), (Cause::BlockIo, 4)]);
+        let mut usual = [Duration::ZERO; CAUSES];
+        usual[Cause::EventLoop as usize] = MS * 35;
+        usual[Cause::Rest as usize] = MS * 490;
+        let expected = [(Cause::RunQueue, MS * 30), (Cause::Rest, MS * 10), (Cause::EventLoop, MS * 5)];
+        assert_eq!(causes(&found, Some(&usual)), expected);
+        let without = [(Cause::EventLoop, MS * 40), (Cause::RunQueue, MS * 30)];
+        assert_eq!(causes(&found, None), without, "how long it should have worked is not known");
+    }
+
+    #[test]
+    fn rest_is_told_apart_by_what_surrounded_it() {
+        let rest = [(Cause::Rest, MS * 100)];
+        let around = Surroundings { queued: true, ..Surroundings::default() };
+        assert_eq!(reason(&rest, &Surroundings::default()), Reason::Cause(Cause::Rest));
+        assert_eq!(reason(&rest, &around), Reason::Queued);
+        assert_eq!(reason(&[], &around), Reason::Queued);
+        let stopped = [(Cause::Stopped, MS * 60), (Cause::Rest, MS * 50)];
+        assert_eq!(reason(&stopped, &around), Reason::Cause(Cause::Stopped));
+        let all = Surroundings { preempted: true, first_of_start: true, ..around };
+        assert_eq!(reason(&rest, &all), Reason::FirstOfStart);
+        assert_eq!(reason(&rest, &Surroundings { first_of_start: false, ..all }), Reason::Preempted);
     }
 }

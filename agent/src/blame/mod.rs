@@ -211,7 +211,7 @@ impl Blame {
         let phases = past.phases(record);
         let whole = phases.iter().fold(Vector::default(), |sum, (_, vector)| sum.plus(vector));
         let class = Class::of(record);
-        let causes = judge::causes(&whole, &self.typical.causes(&class));
+        let causes = judge::causes(&whole, self.typical.causes(&class).as_ref());
         let usual = self.typical.usual(&class);
         let slow = judge::limit(record, usual.as_ref(), &self.settings).map(|limit| {
             let usual = usual.map(|usual| usual.ttft.unwrap_or(usual.duration));

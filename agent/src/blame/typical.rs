@@ -97,14 +97,13 @@ impl Typical {
         })
     }
 
-    /// What each cause usually has, in the order of [`Cause`]; nothing where there are not enough.
+    /// What each cause usually has, in the order of [`Cause`]; `None` where there are not enough.
     #[must_use]
-    pub fn causes(&self, class: &Class) -> [Duration; CAUSES] {
-        let kept = self.classes.get(class).filter(|kept| kept.requests.len() >= ENOUGH);
-        let Some(kept) = kept else { return [Duration::ZERO; CAUSES] };
+    pub fn causes(&self, class: &Class) -> Option<[Duration; CAUSES]> {
+        let kept = self.classes.get(class).filter(|kept| kept.requests.len() >= ENOUGH)?;
         let of =
             |cause| median(kept.requests.iter().map(|sample| sample.vector.of(cause))).unwrap_or_default();
-        Cause::ALL.map(of)
+        Some(Cause::ALL.map(of))
     }
 
     /// One more.
@@ -141,4 +140,65 @@ fn median(times: impl Iterator<Item = Duration>) -> Option<Duration> {
     }
     let middle = times.len() / 2;
     Some(*times.select_nth_unstable(middle).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::record::Usage;
+    use crate::signal::latency::tests::record;
+
+    fn sized(prompt_tokens: u64, ms: u64) -> RequestRecord {
+        let mut record = record();
+        record.usage = Some(Usage { prompt_tokens, completion_tokens: 9 });
+        record.end.0 = record.arrival.0 + ms * 1_000_000;
+        record
+    }
+
+    fn add(typical: &mut Typical, record: &RequestRecord, rest: Duration) {
+        typical.add(Class::of(record), record, Vector::of_times([(Cause::Rest, rest)]));
+    }
+
+    #[test]
+    fn what_is_usual_is_that_of_requests_of_the_same_size() {
+        let mut typical = Typical::default();
+        for turn in 0..KEPT as u64 {
+            // One in four is an outlier.
+            let ms = if turn % 4 == 0 { 5000 } else { 100 };
+            add(&mut typical, &sized(100, ms), Duration::from_millis(ms));
+            add(&mut typical, &sized(3000, 900), Duration::from_millis(900));
+        }
+        let usual =
+            |prompt| typical.usual(&Class::of(&sized(prompt, 1))).map(|usual| usual.duration.as_millis());
+        assert_eq!((usual(120), usual(2500), usual(1)), (Some(100), Some(900), None));
+        let causes = typical.causes(&Class::of(&sized(100, 1))).unwrap();
+        assert_eq!(causes[Cause::Rest as usize], Duration::from_millis(100));
+    }
+
+    #[test]
+    fn there_is_nothing_usual_before_there_are_enough_and_it_follows_the_newest() {
+        let mut typical = Typical::default();
+        let class = Class::of(&sized(100, 1));
+        for turn in 0..ENOUGH {
+            assert!(typical.usual(&class).is_none(), "after {turn}");
+            add(&mut typical, &sized(100, 100), Duration::ZERO);
+        }
+        assert!(typical.usual(&class).is_some());
+        (0..KEPT).for_each(|_| add(&mut typical, &sized(100, 200), Duration::ZERO));
+        assert_eq!(typical.usual(&class).unwrap().duration, Duration::from_millis(200));
+        typical.forget("w", Some("m"));
+        assert!(typical.usual(&class).is_none());
+    }
+
+    #[test]
+    fn classes_are_bounded_and_the_one_not_used_for_longest_goes() {
+        let mut typical = Typical::default();
+        let named = |name: usize| RequestRecord { model: name.to_string().into(), ..sized(100, 100) };
+        for name in 0..=CLASSES_MAX {
+            (0..ENOUGH).for_each(|_| add(&mut typical, &named(name), Duration::ZERO));
+        }
+        assert_eq!(typical.classes.len(), CLASSES_MAX);
+        assert!(typical.usual(&Class::of(&named(0))).is_none());
+        assert!(typical.usual(&Class::of(&named(CLASSES_MAX))).is_some());
+    }
 }

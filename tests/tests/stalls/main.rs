@@ -92,7 +92,7 @@ impl Scene {
             rate: Some(rate),
             requests: (rate * seconds) as usize,
             concurrency: 64,
-            mix: "stream".parse().unwrap(),
+            mix: "chat-stream-usage".parse().unwrap(),
             scenarios: vec!["python".to_owned()],
             ..Options::new(self.server.endpoint.clone())
         };
