@@ -74,6 +74,11 @@ static TASK_IOWAIT_MASK: Global<u32> = Global::new(0);
 static TASK_MEMSTALL: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_MEMSTALL_MASK: Global<u32> = Global::new(0);
+/// `task_struct.frozen`, the same: a control group of version 2 is frozen.
+#[unsafe(no_mangle)]
+static TASK_FROZEN: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static TASK_FROZEN_MASK: Global<u32> = Global::new(0);
 /// `task_struct.throttled`: bool, Linux 6.18 and later; 0 where there is none.
 #[unsafe(no_mangle)]
 static TASK_THROTTLED: Global<u32> = Global::new(0);
@@ -166,6 +171,15 @@ pub fn task_is_in_memstall(task: *const Task) -> bool {
     }
     let bits: u32 = unsafe { load(task.cast(), TASK_MEMSTALL.load()) };
     bits & TASK_MEMSTALL_MASK.load() != 0
+}
+
+#[inline(always)]
+pub fn task_is_frozen(task: *const Task) -> bool {
+    if TASK_FROZEN_MASK.load() == 0 {
+        return false;
+    }
+    let bits: u32 = unsafe { load(task.cast(), TASK_FROZEN.load()) };
+    bits & TASK_FROZEN_MASK.load() != 0
 }
 
 /// Its group has used up its quota, and it may not run.

@@ -6,7 +6,8 @@
 //! Kernel: 5.10.
 //! Cost: of a switch between two unwatched threads, two look-ups of a bit.
 //! Limits: THREADS_MAX threads; a stall of LONG_NS or more is an event, shorter ones are summed. Where the kernel does
-//! not mark a thread as throttled (before 6.18), one that waits while its group is throttled counts as waiting.
+//! not mark a thread as throttled (before 6.18), one that begins to wait before its group is throttled counts as
+//! waiting. Before 6.1 the freezer of control groups of version 1 is not told from sleep.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
@@ -22,8 +23,8 @@ use crate::{emit, watch};
 
 /// Of a thread that ends: it leaves its processor for the last time.
 const TASK_DEAD: u32 = 0x80;
-/// Stopped by a signal, or by a debugger.
-const TASK_STOPPED: u32 = 0x4 | 0x8;
+/// Stopped by a signal, by a debugger, or (from 6.1 on) by the freezer of version 1.
+const TASK_STOPPED: u32 = 0x4 | 0x8 | 0x8000;
 
 /// By thread number.
 #[map]
@@ -94,7 +95,7 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool) {
         State::Throttled
     } else if preempted || bits == 0 {
         State::Waits
-    } else if bits & TASK_STOPPED != 0 {
+    } else if bits & TASK_STOPPED != 0 || offsets::task_is_frozen(task) {
         State::Stopped
     } else if offsets::task_is_in_memstall(task) {
         State::Reclaims

@@ -63,6 +63,7 @@ pub fn look_up_scheduler(types: &KernelTypes) -> Result<Vec<Offset>> {
     let state = types.offset("task_struct", "__state").or_else(|_| types.offset("task_struct", "state"))?;
     let (iowait, iowait_mask) = types.bit("task_struct", "in_iowait")?;
     let (memstall, memstall_mask) = types.bit("task_struct", "in_memstall").unwrap_or_default();
+    let (frozen, frozen_mask) = types.bit("task_struct", "frozen").unwrap_or_default();
     let throttled = types.offset("task_struct", "throttled").unwrap_or(0);
     let queue = || {
         Ok::<_, anyhow::Error>((
@@ -79,6 +80,8 @@ pub fn look_up_scheduler(types: &KernelTypes) -> Result<Vec<Offset>> {
         ("TASK_IOWAIT_MASK", iowait_mask),
         ("TASK_MEMSTALL", memstall),
         ("TASK_MEMSTALL_MASK", memstall_mask),
+        ("TASK_FROZEN", frozen),
+        ("TASK_FROZEN_MASK", frozen_mask),
         ("TASK_THROTTLED", throttled),
         ("TASK_CFS_RQ", queue),
         ("CFS_THROTTLE_COUNT", throttle_count),
