@@ -11,6 +11,7 @@ pub mod client;
 pub mod fake_server;
 pub mod flood;
 pub mod harness;
+pub mod lab;
 pub mod machine;
 pub mod oracle;
 pub mod page;

@@ -1,0 +1,285 @@
+//! The faults: what is done to a server, and what the agent should say of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use super::blamed::wall;
+use super::group::Group;
+use super::server::BLOCKS;
+
+/// A stop lasts so long.
+const STOP: Duration = Duration::from_millis(500);
+/// From one to the next.
+const EVERY: Duration = Duration::from_secs(2);
+/// Programs that burn the one processor that the server has left.
+const HOGS: usize = 3;
+/// Of a processor, where there is a quota.
+const QUOTA: f64 = 0.12;
+/// What a slow disk gives, bytes a second.
+const DISK: u64 = 8 << 20;
+
+/// One thing that is done to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fault {
+    /// Nothing: what is blamed is blamed wrongly
+    Clean,
+    /// The API process is stopped for half a second, again and again
+    StopApi,
+    /// The engine's process is
+    StopEngine,
+    /// The event loop computes for half a second, again and again
+    EventLoop,
+    /// Others burn the processor that the server has left
+    Hogs,
+    /// Its control group has a tenth of a processor
+    Quota,
+    /// Its control group may have little more memory than it uses
+    Memory,
+    /// Pages that the engine uses are not in memory, and the disk is slow
+    MajorFaults,
+    /// The engine reads past the page cache, and the disk is slow
+    BlockIo,
+    /// The client reads slowly
+    SlowClient,
+    /// A process of the server that serves nobody is stopped
+    Bystander,
+    /// Others burn the processor, and the engine is stopped again and again
+    HogsAndStop,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Clean,
+        Self::StopApi,
+        Self::StopEngine,
+        Self::EventLoop,
+        Self::Hogs,
+        Self::Quota,
+        Self::Memory,
+        Self::MajorFaults,
+        Self::BlockIo,
+        Self::SlowClient,
+        Self::Bystander,
+        Self::HogsAndStop,
+    ];
+
+    /// As a row is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::StopApi => "API stopped",
+            Self::StopEngine => "engine stopped",
+            Self::EventLoop => "event loop blocked",
+            Self::Hogs => "processor hogs",
+            Self::Quota => "processor quota",
+            Self::Memory => "memory limit",
+            Self::MajorFaults => "major faults, slow disk",
+            Self::BlockIo => "direct reads, slow disk",
+            Self::SlowClient => "slow client",
+            Self::Bystander => "bystander stopped",
+            Self::HogsAndStop => "hogs, engine stopped",
+        }
+    }
+
+    /// The causes that should be first; none where nobody is to be blamed.
+    #[must_use]
+    pub fn expected(self) -> &'static [&'static str] {
+        match self {
+            Self::Clean | Self::Bystander => &[],
+            Self::StopApi | Self::StopEngine => &["stopped"],
+            Self::EventLoop => &["event_loop"],
+            Self::Hogs => &["run_queue"],
+            Self::Quota => &["cpu_throttle"],
+            Self::Memory => &["memory_reclaim"],
+            Self::MajorFaults => &["major_fault"],
+            Self::BlockIo => &["block_io"],
+            Self::SlowClient => &["send_wait"],
+            Self::HogsAndStop => &["stopped", "run_queue"],
+        }
+    }
+
+    /// What the engine does at each step, with a file of its own.
+    #[must_use]
+    pub fn work(self, file: &Path) -> Option<String> {
+        match self {
+            Self::Memory => Some("memory:24".to_owned()),
+            Self::MajorFaults => Some(format!("map:{}", file.display())),
+            Self::BlockIo => Some(format!("direct:{}", file.display())),
+            _ => None,
+        }
+    }
+
+    /// It needs a control group to do it with.
+    #[must_use]
+    pub fn needs_group(self) -> bool {
+        matches!(self, Self::Quota | Self::Memory | Self::MajorFaults | Self::BlockIo)
+    }
+}
+
+/// The processes that faults are done to.
+#[derive(Clone, Debug)]
+pub struct Victim {
+    pub api: u32,
+    pub engine: u32,
+    pub helper: u32,
+    pub group: Option<Group>,
+    /// A large file on a disk.
+    pub file: PathBuf,
+}
+
+impl Victim {
+    /// The processes of the server that runs as `api`.
+    ///
+    /// # Errors
+    ///
+    /// Where it has no engine or no helper.
+    pub fn of(api: u32, group: Option<Group>, file: PathBuf) -> Result<Self> {
+        let path = format!("/proc/{api}/task/{api}/children");
+        let children = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let title = |tgid: &u32| fs::read_to_string(format!("/proc/{tgid}/cmdline")).unwrap_or_default();
+        let children: Vec<u32> =
+            children.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let find = |begins: &str| children.iter().copied().find(|tgid| title(tgid).starts_with(begins));
+        let engine = find("VLLM::EngineCore").context("the server has no engine")?;
+        let helper = find("resource_tracker").context("the server has no helper")?;
+        Ok(Self { api, engine, helper, group, file })
+    }
+
+    fn tasks(&self) -> Vec<u32> {
+        let of = |tgid: u32| fs::read_dir(format!("/proc/{tgid}/task")).into_iter().flatten().flatten();
+        let tasks = [self.api, self.engine].into_iter().flat_map(of);
+        tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+    }
+}
+
+/// Does it to `victim` for so long; the stretches of wall time in which it was so.
+///
+/// # Errors
+///
+/// Where it cannot be done here.
+pub fn inject(fault: Fault, victim: &Victim, time: Duration) -> Result<Vec<(f64, f64)>> {
+    let began = wall();
+    let until = |what: &dyn Fn() -> Result<(f64, f64)>| {
+        let mut stretches = Vec::new();
+        while wall() - began < time.as_secs_f64() {
+            stretches.push(what()?);
+            sleep(EVERY - STOP);
+        }
+        Ok(stretches)
+    };
+    let lasting = |_while: Lasting| {
+        sleep(time);
+        Ok(vec![(began, wall())])
+    };
+    match fault {
+        Fault::Clean | Fault::SlowClient => lasting(Lasting::default()),
+        Fault::StopApi => until(&|| stop(victim.api)),
+        Fault::StopEngine => until(&|| stop(victim.engine)),
+        Fault::Bystander => until(&|| stop(victim.helper)),
+        Fault::EventLoop => until(&|| {
+            let from = wall();
+            send(victim.api, Signal::USR1)?;
+            sleep(BLOCKS);
+            Ok((from, wall()))
+        }),
+        Fault::Hogs => lasting(Lasting::hogs(victim)?),
+        Fault::HogsAndStop => {
+            let hogs = Lasting::hogs(victim)?;
+            let stops = until(&|| stop(victim.engine));
+            drop(hogs);
+            stops
+        }
+        Fault::Quota => {
+            let group = victim.group.as_ref().context("there is no control group")?;
+            let limit = group.limit_processor(QUOTA)?;
+            let stretches = lasting(Lasting::default());
+            limit.lift()?;
+            stretches
+        }
+        Fault::Memory => {
+            let group = victim.group.as_ref().context("there is no control group")?;
+            let limit = group.limit_memory(&[victim.api, victim.engine], &victim.file)?;
+            let stretches = lasting(Lasting::default());
+            limit.lift()?;
+            stretches
+        }
+        Fault::MajorFaults | Fault::BlockIo => {
+            let group = victim.group.as_ref().context("there is no control group")?;
+            let limit = group.limit_disk(&victim.file, DISK)?;
+            let stretches = lasting(Lasting::default());
+            limit.lift()?;
+            stretches
+        }
+    }
+}
+
+fn send(tgid: u32, signal: Signal) -> Result<()> {
+    let process = Pid::from_raw(tgid.cast_signed()).context("a process number")?;
+    kill_process(process, signal).with_context(|| format!("signal process {tgid}"))
+}
+
+fn stop(tgid: u32) -> Result<(f64, f64)> {
+    let from = wall();
+    send(tgid, Signal::STOP)?;
+    sleep(STOP);
+    send(tgid, Signal::CONT)?;
+    Ok((from, wall()))
+}
+
+/// What goes on until this is dropped.
+#[derive(Default)]
+struct Lasting {
+    hogs: Vec<Child>,
+    pinned: Vec<u32>,
+}
+
+impl Lasting {
+    /// Server and hogs have one processor.
+    fn hogs(victim: &Victim) -> Result<Self> {
+        let mut lasting = Self { hogs: Vec::new(), pinned: victim.tasks() };
+        let mut first = CpuSet::new();
+        first.set(0);
+        for tid in &lasting.pinned {
+            pin(*tid, &first);
+        }
+        for _ in 0..HOGS {
+            let mut hog = Command::new("sh");
+            let hog = hog
+                .args(["-c", "while :; do :; done"])
+                .stdin(Stdio::null())
+                .spawn()
+                .context("start a hog")?;
+            pin(hog.id(), &first);
+            lasting.hogs.push(hog);
+        }
+        Ok(lasting)
+    }
+}
+
+/// A thread that has ended meanwhile needs no processor.
+fn pin(tid: u32, processors: &CpuSet) {
+    let Some(tid) = Pid::from_raw(tid.cast_signed()) else { return };
+    let _gone = sched_setaffinity(Some(tid), processors);
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        for hog in &mut self.hogs {
+            let _ = hog.kill();
+            let _ = hog.wait();
+        }
+        let mut all = CpuSet::new();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        (0..processors).for_each(|processor| all.set(processor));
+        self.pinned.iter().for_each(|tid| pin(*tid, &all));
+    }
+}

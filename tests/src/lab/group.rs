@@ -1,0 +1,186 @@
+//! A control group for one server, and what it may be denied. Of version 1 or 2, whichever the host has.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// Period of a quota, the kernel's default.
+const PERIOD_US: u64 = 100_000;
+/// Memory beyond what the server has as the limit is set.
+const MEMORY_LEFT: u64 = 12 << 20;
+
+/// A group of its own; it goes with the last value.
+#[derive(Clone, Debug)]
+pub struct Group {
+    name: String,
+    v2: bool,
+}
+
+/// A limit that is in force.
+#[must_use]
+pub struct Limit {
+    /// Files, and what lifts the limit when it is written there.
+    undo: Vec<(PathBuf, String)>,
+    /// Reads files in the group, so that its memory is full.
+    reader: Option<Child>,
+}
+
+impl Group {
+    /// Makes one.
+    ///
+    /// # Errors
+    ///
+    /// Where this host has no groups that can be limited.
+    pub fn make(name: &str) -> Result<Self> {
+        let v2 = Path::new(ROOT).join("cgroup.controllers").is_file();
+        let group = Self { name: name.to_owned(), v2 };
+        if v2 {
+            write(&Path::new(ROOT).join("cgroup.subtree_control"), "+cpu +memory +io")?;
+        }
+        for folder in group.folders() {
+            fs::create_dir_all(&folder).with_context(|| format!("make the group {}", folder.display()))?;
+        }
+        Ok(group)
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        if self.v2 {
+            return vec![Path::new(ROOT).join(&self.name)];
+        }
+        ["cpu", "memory", "blkio"].map(|controller| Path::new(ROOT).join(controller).join(&self.name)).into()
+    }
+
+    fn file(&self, controller: &str, name: &str) -> PathBuf {
+        let root = Path::new(ROOT);
+        let folder = if self.v2 { root.join(&self.name) } else { root.join(controller).join(&self.name) };
+        folder.join(name)
+    }
+
+    /// Moves a process into it.
+    ///
+    /// # Errors
+    ///
+    /// Where it is gone.
+    pub fn take(&self, tgid: u32) -> Result<()> {
+        self.folders().iter().try_for_each(|folder| write(&folder.join("cgroup.procs"), &tgid.to_string()))
+    }
+
+    /// Removes it, once nobody is in it.
+    pub fn remove(&self) {
+        for folder in self.folders() {
+            // The kernel takes a moment to forget who was in it.
+            for _ in 0..50 {
+                if fs::remove_dir(&folder).is_ok() || !folder.exists() {
+                    break;
+                }
+                sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    /// Leaves it so much of one processor.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be limited.
+    pub fn limit_processor(&self, share: f64) -> Result<Limit> {
+        let quota = (share * PERIOD_US as f64) as u64;
+        let (path, text, undo) = if self.v2 {
+            (self.file("cpu", "cpu.max"), format!("{quota} {PERIOD_US}"), format!("max {PERIOD_US}"))
+        } else {
+            (self.file("cpu", "cpu.cfs_quota_us"), quota.to_string(), "-1".to_owned())
+        };
+        write(&path, &text)?;
+        Ok(Limit { undo: vec![(path, undo)], reader: None })
+    }
+
+    /// Leaves it hardly more memory than it has, while something reads a file in it.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be limited.
+    pub fn limit_memory(&self, tgids: &[u32], file: &Path) -> Result<Limit> {
+        let resident = |tgid: &u32| -> Result<u64> {
+            let text = fs::read_to_string(format!("/proc/{tgid}/statm")).context("read what it has")?;
+            let pages: u64 =
+                text.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no number")?;
+            Ok(pages * 4096)
+        };
+        let has = tgids.iter().map(resident).sum::<Result<u64>>()?;
+        let limit = (has + MEMORY_LEFT).to_string();
+        let (path, undo) = if self.v2 {
+            (self.file("memory", "memory.high"), "max")
+        } else {
+            (self.file("memory", "memory.limit_in_bytes"), "-1")
+        };
+        let procs = self.file("memory", "cgroup.procs");
+        let script =
+            format!("echo $$ > {}; while :; do cat {} > /dev/null; done", procs.display(), file.display());
+        let reader = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).spawn();
+        let limit_now = Limit {
+            undo: vec![(path.clone(), undo.to_owned())],
+            reader: Some(reader.context("start a reader")?),
+        };
+        write(&path, &limit)?;
+        Ok(limit_now)
+    }
+
+    /// Leaves it so many bytes a second of the disk that has a file.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be limited.
+    pub fn limit_disk(&self, file: &Path, bytes: u64) -> Result<Limit> {
+        let disk = disk_of(file)?;
+        let (path, text, undo) = if self.v2 {
+            (self.file("io", "io.max"), format!("{disk} rbps={bytes}"), format!("{disk} rbps=max"))
+        } else {
+            (
+                self.file("blkio", "blkio.throttle.read_bps_device"),
+                format!("{disk} {bytes}"),
+                format!("{disk} 0"),
+            )
+        };
+        write(&path, &text)?;
+        Ok(Limit { undo: vec![(path, undo)], reader: None })
+    }
+}
+
+impl Limit {
+    /// It is in force no longer.
+    ///
+    /// # Errors
+    ///
+    /// Where it stays.
+    pub fn lift(mut self) -> Result<()> {
+        let undone = self.undo.iter().try_for_each(|(path, text)| write(path, text));
+        if let Some(reader) = &mut self.reader {
+            reader.kill().context("end the reader")?;
+            reader.wait().context("wait for the reader")?;
+        }
+        undone
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {text} to {}", path.display()))
+}
+
+/// `MAJOR:MINOR` of the whole disk that has a file.
+fn disk_of(file: &Path) -> Result<String> {
+    let device = fs::metadata(file).with_context(|| format!("look at {}", file.display()))?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"));
+    let Ok(folder) = folder else { bail!("{} is on no disk", file.display()) };
+    // A partition lies in the folder of its disk.
+    let disk = if folder.join("partition").is_file() { folder.parent().unwrap_or(&folder) } else { &folder };
+    let text =
+        fs::read_to_string(disk.join("dev")).with_context(|| format!("read {}/dev", disk.display()))?;
+    Ok(text.trim().to_owned())
+}

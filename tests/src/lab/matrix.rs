@@ -1,0 +1,143 @@
+//! What was done beside what was blamed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::blamed::Blamed;
+use super::fault::Fault;
+
+/// A request is affected when it overlaps the fault by so many seconds, and took this part longer than the slowest
+/// hundredth without.
+const OVERLAP_MIN: f64 = 0.02;
+const LONGER: f64 = 1.2;
+/// Share of affected requests that must be put down to the fault, and of others that may be put down to anything.
+const RIGHT_MIN: f64 = 0.95;
+const WRONG_MAX: f64 = 0.01;
+
+/// One fault.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Row {
+    pub fault: &'static str,
+    pub expected: Vec<&'static str>,
+    /// Requests that it hit.
+    pub affected: usize,
+    /// Those of them with the expected causes first, in any order.
+    pub right: usize,
+    /// First causes of those that it hit.
+    pub causes: BTreeMap<String, usize>,
+    /// Requests that it did not hit, and those of them that are slow by a cause of the machine's.
+    pub others: usize,
+    pub wrong: usize,
+    /// Why it could not be done.
+    pub refused: Option<String>,
+}
+
+/// All faults.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Matrix {
+    pub rows: Vec<Row>,
+}
+
+impl Row {
+    /// Of one that could not be done.
+    #[must_use]
+    pub fn refused(fault: Fault, reason: String) -> Self {
+        Self { fault: fault.name(), refused: Some(reason), ..Self::default() }
+    }
+
+    /// Of requests without and with the fault, which was there in these stretches of time.
+    #[must_use]
+    pub fn of(fault: Fault, clean: &[Blamed], faulted: &[Blamed], stretches: &[(f64, f64)]) -> Self {
+        let expected = fault.expected();
+        let mut durations: Vec<f64> = clean.iter().map(|request| request.duration_seconds).collect();
+        durations.sort_by(f64::total_cmp);
+        let worst = durations.get(durations.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
+        let overlap =
+            |request: &Blamed| stretches.iter().map(|stretch| request.overlap(*stretch)).sum::<f64>();
+        let hit = |request: &&Blamed| {
+            !expected.is_empty()
+                && overlap(request) >= OVERLAP_MIN
+                && request.duration_seconds > worst * LONGER
+        };
+        let affected: Vec<&Blamed> = faulted.iter().filter(hit).collect();
+        let right = |request: &&&Blamed| {
+            let causes = request.causes();
+            let first = &causes[..causes.len().min(expected.len())];
+            expected.iter().all(|cause| first.contains(cause))
+        };
+        let mut causes = BTreeMap::new();
+        for request in &affected {
+            let first = request.causes().first().map_or("none", |first| *first).to_owned();
+            *causes.entry(first).or_default() += 1;
+        }
+        // Those that the fault touched in part are neither.
+        let untouched = faulted.iter().filter(|request| expected.is_empty() || overlap(request) <= 0.0);
+        let others: Vec<&Blamed> = clean.iter().chain(untouched).collect();
+        let wrong = |request: &&&Blamed| {
+            let slow = request.blame.as_ref().and_then(|blame| blame.slow.as_deref());
+            let machine =
+                ["stopped", "cpu_throttle", "run_queue", "memory_reclaim", "major_fault", "block_io"];
+            let machine = machine.iter().chain(&["event_loop", "send_wait"]).copied();
+            slow.is_some_and(|slow| machine.into_iter().any(|cause| cause == slow))
+        };
+        Self {
+            fault: fault.name(),
+            expected: expected.to_vec(),
+            affected: affected.len(),
+            right: affected.iter().filter(right).count(),
+            causes,
+            others: others.len(),
+            wrong: others.iter().filter(wrong).count(),
+            refused: None,
+        }
+    }
+
+    /// Enough of it is put down to what was done, and hardly anything else is.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let hits = self.expected.is_empty() || self.affected > 0;
+        let right = self.right as f64 >= self.affected as f64 * RIGHT_MIN;
+        hits && right && self.wrong as f64 <= (self.others as f64 * WRONG_MAX).max(1.0)
+    }
+}
+
+impl Matrix {
+    /// Every fault that could be done was found.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.rows.iter().all(|row| row.refused.is_some() || row.holds())
+    }
+}
+
+impl fmt::Display for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<26}{:>9}{:>9}{:>9}{:>9}  first causes of the requests hit",
+            "fault", "hit", "right", "others", "blamed"
+        )?;
+        for row in &self.rows {
+            if let Some(reason) = &row.refused {
+                writeln!(f, "{:<26}not here: {reason}", row.fault)?;
+                continue;
+            }
+            let share =
+                if row.affected == 0 { 100.0 } else { row.right as f64 * 100.0 / row.affected as f64 };
+            let causes: Vec<String> =
+                row.causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+            let verdict = if row.holds() { "" } else { "  FAIL" };
+            writeln!(
+                f,
+                "{:<26}{:>9}{share:>8.1}%{:>9}{:>9}  {}{verdict}",
+                row.fault,
+                row.affected,
+                row.others,
+                row.wrong,
+                causes.join(", ")
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! The laboratory: a server made like a real one, of an API process and an engine's, to which faults are done.
+//!
+//! In: a fault. Out: what the agent says of the requests that it hit, and of those that it did not.
+
+pub mod blamed;
+pub mod engine;
+mod fault;
+mod group;
+mod mapping;
+mod matrix;
+mod run;
+pub mod server;
+
+pub use fault::Fault;
+pub use matrix::{Matrix, Row};
+pub use run::Lab;
