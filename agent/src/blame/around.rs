@@ -148,3 +148,81 @@ impl Beside {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::record::{Identity, Usage};
+    use crate::signal::latency::tests::{record, workload};
+
+    const MS: u64 = 1_000_000;
+    /// Before everything.
+    const ALWAYS: BootTime = BootTime(0);
+
+    /// Arrives, has its first token and ends at these milliseconds.
+    fn request([arrival, first_token, end]: [u64; 3], prompt_tokens: u64) -> RequestRecord {
+        let at = |ms: u64| BootTime(record().workload.started.0 + ms * MS);
+        RequestRecord {
+            arrival: at(arrival),
+            first_token: Some(at(first_token)),
+            end: at(end),
+            usage: Some(Usage { prompt_tokens, completion_tokens: 9 }),
+            identity: Identity { response_id: Some(format!("r-{arrival}").into()), ..Identity::default() },
+            ..record()
+        }
+    }
+
+    fn of(others: &[RequestRecord], one: &RequestRecord) -> Surroundings {
+        let mut around = Around::default();
+        others.iter().for_each(|other| around.add(other));
+        around.of(one, &[], ALWAYS, Some(Duration::from_millis(20)))
+    }
+
+    #[test]
+    fn who_was_there_as_it_arrived_is_counted() {
+        let others = [
+            request([0, 20, 90], 10),
+            request([50, 70, 300], 200),
+            request([110, 130, 400], 1000),
+            request([50, 70, 200], 7),
+        ];
+        let mut elsewhere = request([50, 70, 300], 5000);
+        elsewhere.workload = workload("another");
+        let found = of(&[others.as_slice(), &[elsewhere]].concat(), &request([100, 120, 250], 100));
+        assert_eq!((found.in_flight, found.prompt_tokens_in_flight), (2, 207));
+        assert!(!found.queued && found.neighbour.is_none() && !found.first_of_start);
+    }
+
+    #[test]
+    fn one_that_begins_when_another_ends_was_queued() {
+        let before = [request([0, 20, 500], 10)];
+        assert!(of(&before, &request([100, 520, 900], 10)).queued);
+        assert!(!of(&before, &request([100, 700, 900], 10)).queued, "it began much later than that");
+        assert!(!of(&before, &request([100, 480, 900], 10)).queued, "it began before that");
+    }
+
+    #[test]
+    fn a_long_prompt_that_is_worked_on_meanwhile_is_a_neighbour() {
+        let neighbour = |arrival: u64, tokens| {
+            Some(Neighbour { response_id: Some(format!("r-{arrival}").into()), prompt_tokens: tokens })
+        };
+        let one = request([100, 400, 500], 100);
+        let long = request([50, 350, 900], 8000);
+        let longer = request([120, 380, 900], 9000);
+        assert_eq!(of(&[long.clone(), longer], &one).neighbour, neighbour(120, 9000));
+        assert_eq!(of(&[request([50, 350, 900], 300)], &one).neighbour, None, "that is not long");
+        assert_eq!(of(&[request([0, 90, 900], 8000)], &one).neighbour, None, "its prompt was done");
+        assert_eq!(of(&[long], &request([100, 400, 500], 7000)).neighbour, None, "nor beside this one");
+    }
+
+    #[test]
+    fn until_the_first_answer_of_a_start_is_whole_all_are_first() {
+        let (first, second, third) =
+            (request([100, 400, 500], 10), request([200, 450, 510], 10), request([600, 620, 700], 10));
+        assert!(of(&[], &first).first_of_start);
+        assert!(of(std::slice::from_ref(&first), &second).first_of_start, "it arrived before that");
+        assert!(!of(&[first.clone(), second], &third).first_of_start);
+        let late = Around::default().of(&first, &[], BootTime(u64::MAX), None);
+        assert!(!late.first_of_start, "a start before the agent's own");
+    }
+}

@@ -7,67 +7,17 @@
 mod processor;
 mod stopped;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use inferscope_tests::client::{self, Options, Report};
 use inferscope_tests::harness::{AgentProcess, ServerProcess};
+use inferscope_tests::lab::blamed::{Blamed, fetch};
 use inferscope_tests::machine::patient;
-use inferscope_tests::oracle::http_get;
-use inferscope_tests::socket::Endpoint;
 use inferscope_tests::stage::{Stage, until};
-use serde::Deserialize;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 /// What a test waits for comes within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// One request with its vector.
-#[derive(Clone, Debug, Deserialize)]
-struct Request {
-    ended_unix_seconds: f64,
-    duration_seconds: f64,
-    blame: Option<Blame>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Blame {
-    phases: BTreeMap<String, BTreeMap<String, f64>>,
-    causes: Vec<Excess>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Excess {
-    cause: String,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    requests: Vec<Request>,
-}
-
-impl Request {
-    /// Seconds of a cause in all phases.
-    fn seconds(&self, cause: &str) -> f64 {
-        let phases = &self.blame.as_ref().unwrap().phases;
-        phases.values().filter_map(|causes| causes.get(cause)).sum()
-    }
-
-    /// How much of it lies between two wall times.
-    fn overlap(&self, from: f64, to: f64) -> f64 {
-        let began = self.ended_unix_seconds - self.duration_seconds;
-        (self.ended_unix_seconds.min(to) - began.max(from)).max(0.0)
-    }
-
-    fn first_cause(&self) -> Option<&str> {
-        self.blame.as_ref()?.causes.first().map(|excess| excess.cause.as_str())
-    }
-}
-
-/// Seconds since 1970.
-fn wall() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
-}
 
 /// Agent and server, followed.
 struct Scene {
@@ -103,18 +53,12 @@ impl Scene {
     }
 
     /// All of the load's requests, each with its vector.
-    fn requests(&self, count: usize) -> Vec<Request> {
-        let fetch = || {
-            let body =
-                http_get(&Endpoint::Tcp(self.agent.listen), "/api/v1/requests?after=0&limit=1000").unwrap();
-            serde_json::from_slice::<Page>(&body).unwrap().requests
-        };
-        let found = until(patient(PATIENCE), || Some(fetch()).filter(|requests| requests.len() >= count));
-        let requests = found.unwrap_or_else(fetch);
+    fn requests(&self, count: usize) -> Vec<Blamed> {
+        let enough = || fetch(self.agent.listen).ok().filter(|requests| requests.len() >= count);
+        let requests = until(patient(PATIENCE), enough).unwrap_or_else(|| fetch(self.agent.listen).unwrap());
         assert_eq!(requests.len(), count, "requests that the agent lists");
         for request in &requests {
-            let blame = request.blame.as_ref().unwrap();
-            let sum: f64 = blame.phases.values().flat_map(BTreeMap::values).sum();
+            let sum = request.sum();
             assert!((sum - request.duration_seconds).abs() < 1e-6, "causes sum to {sum}: {request:?}");
         }
         requests

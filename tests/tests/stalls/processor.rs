@@ -74,7 +74,7 @@ fn waiting_for_a_processor_is_what_the_kernel_says_and_the_cause() {
     clean.sort_by(f64::total_cmp);
     let worst = clean[clean.len() - 1] * 1.2;
     let affected: Vec<_> = starved.iter().filter(|request| request.duration_seconds > worst).collect();
-    let named = affected.iter().filter(|request| request.first_cause() == Some("run_queue")).count();
+    let named = affected.iter().filter(|request| request.causes().first() == Some(&"run_queue")).count();
     println!("{} requests took longer, {named} of them are put down to the run queue", affected.len());
     assert!(named * 100 >= affected.len() * 95, "{affected:?}");
     scene.stop();

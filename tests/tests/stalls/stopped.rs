@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use inferscope_tests::lab::blamed::wall;
 use inferscope_tests::machine::patient;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -27,12 +28,12 @@ fn a_stop_is_in_the_requests_that_it_hit_and_nowhere_else() {
     let requests = scene.requests(report.exchanges.len());
     let off_max = patient(Duration::from_secs_f64(OFF_MAX)).as_secs_f64();
     for request in &requests {
-        let (stopped, overlap) = (request.seconds("stopped"), request.overlap(from, to));
+        let (stopped, overlap) = (request.seconds("stopped"), request.overlap((from, to)));
         assert!((stopped - overlap).abs() <= off_max, "stopped for {stopped}, of {overlap}: {request:?}");
     }
-    let hit: Vec<_> = requests.iter().filter(|request| request.overlap(from, to) > 0.1).collect();
+    let hit: Vec<_> = requests.iter().filter(|request| request.overlap((from, to)) > 0.1).collect();
     assert!(hit.len() >= 5, "{} requests were hit", hit.len());
-    assert!(hit.iter().all(|request| request.first_cause() == Some("stopped")), "{hit:?}");
+    assert!(hit.iter().all(|request| request.causes().first() == Some(&"stopped")), "{hit:?}");
     // Seconds of threads, of which the server has several: each of them stood still.
     let threads = std::fs::read_dir(format!("/proc/{}/task", scene.server.tgid())).unwrap().count() as f64;
     let (stopped, each) = (scene.stall_seconds("stopped"), to - from);
