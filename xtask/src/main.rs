@@ -8,6 +8,7 @@ mod agent;
 mod bench;
 mod build;
 mod child;
+mod faults;
 mod fuzz;
 mod golden;
 mod http;
@@ -48,6 +49,8 @@ enum Verb {
     Kernel(kernel::Options),
     /// Hours of mixed traffic while servers come and go: does anything grow or go missing; needs root rights
     Soak(soak::Options),
+    /// Do faults to a server, and see what the agent blames; needs root rights
+    Faults(faults::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
     /// Feed every reader of foreign bytes with what nobody has thought of; needs a C++ compiler
@@ -76,6 +79,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Bench(options) => bench::run(place, &options),
         Verb::Kernel(options) => kernel::run(place, &options),
         Verb::Soak(options) => soak::run(place, &options),
+        Verb::Faults(options) => faults::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
         Verb::Fuzz(options) => fuzz::run(place, &options),
         Verb::Golden => golden::run(place),
