@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::scheduler::hand_over;
+
 /// Calls between two pauses, and how long they are: no more bytes than the agent's ring holds.
 const BURST: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -33,15 +35,18 @@ pub(super) enum Direction {
     OutWrite,
     /// The server calls PORT and reads there.
     OutRead,
+    /// Two threads of the server hand a byte to and fro, so often.
+    Switch,
 }
 
 impl Direction {
-    const NAMES: [(&'static str, Self); 5] = [
+    const NAMES: [(&'static str, Self); 6] = [
         ("write", Self::Write),
         ("write-pieces", Self::WritePieces),
         ("read", Self::Read),
         ("out-write", Self::OutWrite),
         ("out-read", Self::OutRead),
+        ("switch", Self::Switch),
     ];
 }
 
@@ -119,6 +124,7 @@ fn obey(mut stream: &TcpStream) -> Result<()> {
             read_calls(stream, &order)?;
         }
         Direction::OutWrite | Direction::OutRead => call_out(&order)?,
+        Direction::Switch => hand_over(order.calls)?,
     }
     write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").context("answer")
 }

@@ -28,6 +28,7 @@ pub(super) fn perform(server: SocketAddr, order: Order) -> Result<()> {
             expect_done(&stream)
         }
         Direction::OutWrite | Direction::OutRead => be_called(server, order),
+        Direction::Switch => expect_done(&ask(server, order)?),
     }
 }
 
