@@ -26,15 +26,16 @@ const WATCHED_NS: f64 = 200.0;
 /// A switch and a wake-up, unwatched and watched.
 pub(super) fn figures(scene: &Scene, empty_ns: f64) -> Result<Vec<Figure>> {
     let order = Order { direction: Direction::Switch, calls: TURNS, bytes: 1, port: 0 };
-    let mut figures = measure("an unwatched process", UNWATCHED_NS, empty_ns, || hand_over(TURNS))?;
-    figures.extend(measure("a watched process", WATCHED_NS, empty_ns, || {
-        traffic::perform(scene.server, order)
-    })?);
+    const UNWATCHED: [&str; 2] =
+        ["a context switch of an unwatched process", "a wake-up of an unwatched process"];
+    const WATCHED: [&str; 2] = ["a context switch of a watched process", "a wake-up of a watched process"];
+    let mut figures = measure(UNWATCHED, UNWATCHED_NS, empty_ns, || hand_over(TURNS))?;
+    figures.extend(measure(WATCHED, WATCHED_NS, empty_ns, || traffic::perform(scene.server, order))?);
     Ok(figures)
 }
 
 fn measure(
-    whose: &str,
+    names: [&'static str; 2],
     budget_ns: f64,
     empty_ns: f64,
     work: impl FnMut() -> Result<()>,
@@ -43,7 +44,7 @@ fn measure(
     let named =
         [format!("a context switch of {whose}"), format!("a wake-up of {whose}")].into_iter().zip(windows);
     let run = named.filter(|(_, window)| window.runs >= u64::from(TURNS));
-    Ok(run.map(|(name, window)| Figure::new(&name, window.ns() - empty_ns, "ns").within(budget_ns)).collect())
+    Ok(run.map(|(name, window)| Figure::new(name, window.ns() - empty_ns, "ns").within(budget_ns)).collect())
 }
 
 /// Hands a byte from one thread to another and back, so often.
