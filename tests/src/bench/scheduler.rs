@@ -41,8 +41,7 @@ fn measure(
     work: impl FnMut() -> Result<()>,
 ) -> Result<Vec<Figure>> {
     let windows = median(&[SWITCH, WAKEUP], work)?;
-    let named =
-        [format!("a context switch of {whose}"), format!("a wake-up of {whose}")].into_iter().zip(windows);
+    let named = names.into_iter().zip(windows);
     let run = named.filter(|(_, window)| window.runs >= u64::from(TURNS));
     Ok(run.map(|(name, window)| Figure::new(name, window.ns() - empty_ns, "ns").within(budget_ns)).collect())
 }
