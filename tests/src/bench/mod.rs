@@ -145,12 +145,15 @@ fn measure_one_agent(wish: &Wish, floor: Option<&Floor>, folder: &Path, report: 
         report.figures.extend(load::loaded_figures(&scene, &demo_server)?);
         say("coverage at the highest rates");
         report.figures.extend(coverage::figures(&scene, &wish.program("inferscope-flood-server"))?);
-        say("the agent's page");
-        report.figures.extend(scrape::figures(&scene, &demo_server)?);
     }
     if wish.wants(&[Part::Accuracy]) {
         say("accuracy");
         report.accuracy = Some(accuracy::compare(&scene, &demo_server, folder)?);
+    }
+    if wish.wants(&[Part::Load]) {
+        say("the agent's page");
+        // Last: it takes every place that there is for models.
+        report.figures.extend(scrape::figures(&scene, &demo_server)?);
     }
     report.figures.extend(load::memory_figures(&scene)?);
     report.figures.push(scene.lost_figure()?);
