@@ -1,3 +1,5 @@
+//! What the scheduler does with a thread in, stalls out.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Stalls in, what a stretch of time has of them out.
+
 use super::*;
 
 const MS: u64 = 1_000_000;

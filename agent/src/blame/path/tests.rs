@@ -1,3 +1,5 @@
+//! Who wakes whom in, who is on the way out.
+
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;

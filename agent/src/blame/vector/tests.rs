@@ -1,3 +1,5 @@
+//! Stalls in, vectors out: by hand, and against one that asks of every moment.
+
 use proptest::prelude::*;
 
 use super::*;

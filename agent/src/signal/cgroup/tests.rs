@@ -1,3 +1,5 @@
+//! Readings in, lines of the page out.
+
 use std::collections::HashMap;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Verdicts in, lines of the page and the list out.
+
 use std::time::Duration;
 
 use super::*;

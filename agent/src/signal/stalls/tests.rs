@@ -1,3 +1,5 @@
+//! Sums in, lines of the page out.
+
 use inferscope_common::stall::StallEvent;
 
 use super::*;
