@@ -121,10 +121,10 @@ impl Engines {
     #[must_use]
     pub fn preempted(&self, workload: &str, from: BootTime, to: BootTime) -> bool {
         let Some(said) = self.said.get(workload) else { return false };
-        let counts = said.iter().filter_map(|(time, reading)| Some((*time, reading.preemptions?)));
+        let mut counts = said.iter().filter_map(|(time, reading)| Some((*time, reading.preemptions?)));
         let before = counts.clone().take_while(|(time, _)| *time <= from).last();
         // The next one after its end may not be there yet.
-        let after = counts.clone().find(|(time, _)| *time >= to).or_else(|| counts.last());
+        let after = counts.clone().find(|(time, _)| *time >= to).or_else(|| counts.next_back());
         matches!((before, after), (Some((_, before)), Some((_, after))) if after > before)
     }
 
@@ -162,9 +162,11 @@ async fn run(desk: Weak<Mutex<Desk>>, interval: Duration) {
                     desk.readings.push((label, time, reading));
                 }
                 Ok(None) => {
-                    drop(desk.failures.insert(label, "its page has no series that is known".to_owned()))
+                    desk.failures.insert(label, "its page has no series that is known".to_owned());
                 }
-                Err(error) => drop(desk.failures.insert(label, format!("{error:#}"))),
+                Err(error) => {
+                    desk.failures.insert(label, format!("{error:#}"));
+                }
             }
         }
     }
