@@ -11,6 +11,7 @@ use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
 use super::bounds::seconds;
+use crate::blame::Verdict;
 use crate::request::record::{Identity, RequestRecord};
 
 /// OpenMetrics: names and values of an exemplar's labels together, in characters.
@@ -32,28 +33,31 @@ pub struct Exemplar {
 pub struct ExemplarLabels(Arc<[(&'static str, Box<str>)]>);
 
 impl Exemplar {
-    /// The request's identity, as much of it as fits, whole values only: half an identity finds nothing.
+    /// Of a slow request its cause, then the request's identity, as much of it as fits, whole values only: half an
+    /// identity finds nothing.
     #[must_use]
-    pub fn of(record: &RequestRecord) -> Option<Self> {
-        let labels = identity_labels(&record.identity);
+    pub fn of(record: &RequestRecord, verdict: &Verdict) -> Option<Self> {
+        let cause = verdict.slow.as_ref().map(|slow| slow.reason.label());
+        let labels = labels(cause, &record.identity);
         (!labels.is_empty()).then(|| Self { labels: ExemplarLabels(labels.into()), at: record.end.to_wall() })
     }
 }
 
-fn identity_labels(identity: &Identity) -> Vec<(&'static str, Box<str>)> {
+fn labels(cause: Option<&str>, identity: &Identity) -> Vec<(&'static str, Box<str>)> {
     let mut room = EXEMPLAR_CHARACTERS_MAX;
     let mut labels = Vec::new();
-    // The trace id first: it is the one that another tool opens by a click.
+    // The trace id before the others: it is the one that another tool opens by a click.
     for (name, value) in [
-        ("trace_id", &identity.trace_id),
-        ("request_id", &identity.request_id),
-        ("response_id", &identity.response_id),
+        ("cause", cause),
+        ("trace_id", identity.trace_id.as_deref()),
+        ("request_id", identity.request_id.as_deref()),
+        ("response_id", identity.response_id.as_deref()),
     ] {
         let Some(value) = value else { continue };
         let characters = name.len() + value.chars().count();
         if characters <= room {
             room -= characters;
-            labels.push((name, value.clone()));
+            labels.push((name, value.into()));
         }
     }
     labels
@@ -104,9 +108,9 @@ mod tests {
     use super::*;
     use crate::signal::latency::bounds::{DURATION, with_thresholds};
 
-    fn check(identity: [Option<&str>; 3], expected: &[(&'static str, &str)]) {
+    fn check(cause: Option<&str>, identity: [Option<&str>; 3], expected: &[(&'static str, &str)]) {
         let [trace_id, request_id, response_id] = identity.map(|id| id.map(Box::from));
-        let labels = identity_labels(&Identity { response_id, request_id, trace_id });
+        let labels = labels(cause, &Identity { response_id, request_id, trace_id });
         let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, &**value)).collect();
         assert_eq!(labels, expected);
         let characters: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -117,16 +121,19 @@ mod tests {
     fn exemplars_carry_whole_identities_within_the_limit() {
         let trace = "0af7651916cd43dd8448eb211c80319c";
         let long = "r".repeat(EXEMPLAR_CHARACTERS_MAX);
-        check([None, None, None], &[]);
+        check(None, [None, None, None], &[]);
+        check(Some("stopped"), [Some(trace), None, None], &[("cause", "stopped"), ("trace_id", trace)]);
         check(
+            None,
             [Some(trace), Some("r-1"), Some("chatcmpl-1")],
             &[("trace_id", trace), ("request_id", "r-1"), ("response_id", "chatcmpl-1")],
         );
         check(
+            None,
             [Some(trace), Some(&long), Some("chatcmpl-1")],
             &[("trace_id", trace), ("response_id", "chatcmpl-1")],
         );
-        check([None, Some(&long), None], &[]);
+        check(None, [None, Some(&long), None], &[]);
     }
 
     proptest! {

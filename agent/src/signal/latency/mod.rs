@@ -180,7 +180,7 @@ impl Signal for LatencySignal {
         }
         if let Some(pair) = self.pair(&record.workload, &record.model) {
             pair.count(record);
-            pair.observe(record);
+            pair.observe(record, verdict);
         }
     }
 

@@ -11,6 +11,7 @@ use super::distribution::Exemplar;
 use super::series::{Count, PairLabels, PairSeries};
 use super::view::{ModelLatency, Quantiles, Rates};
 use super::window::{SlidingHistogram, SlidingMean, SlidingRate};
+use crate::blame::Verdict;
 use crate::clock::BootTime;
 use crate::request::record::{Incomplete, OpenRequest, Outcome, Progress, RequestRecord, Stall};
 
@@ -108,11 +109,11 @@ impl Pair {
     }
 
     /// What is measured of it, as far as its record can be trusted: see the table of this signal.
-    pub fn observe(&mut self, record: &RequestRecord) {
+    pub fn observe(&mut self, record: &RequestRecord, verdict: &Verdict) {
         if record.incomplete == Some(Incomplete::EventsLost) {
             return;
         }
-        let exemplar = Exemplar::of(record);
+        let exemplar = Exemplar::of(record, verdict);
         let exemplar = exemplar.as_ref();
         self.series.observe_duration(record.duration(), exemplar);
         self.duration.record(record.duration());
