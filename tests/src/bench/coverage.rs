@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use crate::flood::{Ask, Client, Counted, SERVED_MODEL};
 
 use super::books::Books;
-use super::process::{cpu_time, share_percent};
+use super::process::{cpu_time, cpu_time_since, share_percent};
 use super::report::Figure;
 use super::scene::{Scene, address_of, start_flood_server};
 
@@ -28,7 +28,7 @@ pub(super) fn figures(scene: &Scene, flood_server: &Path) -> Result<Vec<Figure>>
     let before = Books::settled(scene.agent.listen)?;
     let (tgid, cpu_before) = (scene.agent.tgid(), cpu_time(scene.agent.tgid())?);
     let seconds = make_load(address_of(&server)?)?.as_secs_f64();
-    let cpu = cpu_time(tgid)? - cpu_before;
+    let cpu = cpu_time_since(tgid, cpu_before)?;
     let counted: Counted = serde_json::from_str(&server.stop()?).context("read what the server counted")?;
     let after = Books::settled(scene.agent.listen)?;
     let grown = |of: &dyn Fn(&Books) -> f64| of(&after) - of(&before);

@@ -11,7 +11,7 @@ use crate::fake_server::Script;
 use crate::socket::Endpoint;
 
 use super::books::Books;
-use super::process::{cpu_time, kernel_bytes, memory_bytes, share_percent};
+use super::process::{cpu_time, cpu_time_since, kernel_bytes, memory_bytes, share_percent};
 use super::report::Figure;
 use super::scene::{Scene, start_demo_server};
 
@@ -42,7 +42,7 @@ pub(super) fn idle_figures(scene: &Scene) -> Result<Vec<Figure>> {
     let (tgid, began) = (scene.agent.tgid(), Instant::now());
     let before = cpu_time(tgid)?;
     std::thread::sleep(IDLE_TIME);
-    let percent = share_percent(cpu_time(tgid)? - before, began.elapsed());
+    let percent = share_percent(cpu_time_since(tgid, before)?, began.elapsed());
     let anonymous = memory_bytes(tgid, "RssAnon")? as f64 / MIB;
     Ok(vec![
         Figure::new("agent, idle: of a core", percent, "%").within(IDLE_CPU_PERCENT),
@@ -65,7 +65,7 @@ pub(super) fn loaded_figures(scene: &Scene, demo_server: &Path) -> Result<Vec<Fi
     let seen = || Ok::<_, anyhow::Error>(Books::settled(scene.agent.listen)?.event("socket_seen"));
     let (seen_before, cpu_before, began) = (seen()?, cpu_time(tgid)?, Instant::now());
     let report = runtime.block_on(client::run(&options(&server.endpoint)?, |_| ()))?;
-    let (wall, cpu) = (began.elapsed(), cpu_time(tgid)? - cpu_before);
+    let (wall, cpu) = (began.elapsed(), cpu_time_since(tgid, cpu_before)?);
     let seen = seen()? - seen_before;
     server.stop()?;
     let streamed = report.exchanges.iter().map(|one| one.deltas_ns.len()).sum::<usize>() as f64;

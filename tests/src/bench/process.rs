@@ -10,14 +10,20 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 /// Processor time of all its threads so far, user and system, to the nanosecond: `stat` counts in ticks,
-/// of which an idle agent takes a few.
+/// of which an idle agent takes a few. A thread that has ended counts no more.
 pub(crate) fn cpu_time(tgid: u32) -> Result<Duration> {
     let mut ns = 0;
     for entry in fs::read_dir(format!("/proc/{tgid}/task")).context("list threads")? {
-        let text = fs::read_to_string(entry?.path().join("schedstat")).context("read a thread's time")?;
+        // It may end between the list and the look at it.
+        let Ok(text) = fs::read_to_string(entry?.path().join("schedstat")) else { continue };
         ns += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(Duration::from_nanos(ns))
+}
+
+/// What it took since its time was `before`; what threads had that have ended since is not in it.
+pub(crate) fn cpu_time_since(tgid: u32, before: Duration) -> Result<Duration> {
+    Ok(cpu_time(tgid)?.saturating_sub(before))
 }
 
 /// Of one core.
@@ -78,19 +84,24 @@ fn held(folder: &Path) -> Result<Held> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
-    fn this_process_takes_time_and_memory() {
-        let own = std::process::id();
-        let before = cpu_time(own).unwrap();
-        let mut spun = 0_u64;
-        while spun < 50_000_000 {
-            spun = std::hint::black_box(spun + 1);
-        }
-        assert!(cpu_time(own).unwrap() > before);
-        assert!(memory_bytes(own, "VmRSS").unwrap() > 100_000);
-        assert!(memory_bytes(own, "VmNothing").is_err());
+    fn a_process_takes_time_and_memory() {
+        // Of one thread: those of this process come and go with other tests.
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let (began, before) = (Instant::now(), cpu_time(child.id()).unwrap());
+        while cpu_time(child.id()).unwrap() == before && began.elapsed() < Duration::from_secs(60) {}
+        let (after, memory) = (cpu_time(child.id()).unwrap(), memory_bytes(child.id(), "VmRSS").unwrap());
+        let nothing = memory_bytes(child.id(), "VmNothing");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(after > before, "{before:?}, then {after:?}");
+        assert!(memory > 100_000 && nothing.is_err(), "{memory}, {nothing:?}");
+        assert!(cpu_time(child.id()).is_err(), "it is gone");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::flood::{Ask, Client};
 
-use super::super::process::cpu_time;
+use super::super::process::{cpu_time, cpu_time_since};
 
 /// The script of the server: it never waits, and its streams have many small events.
 pub(super) const STREAMED_EVENTS: u32 = 200;
@@ -65,7 +65,7 @@ pub(super) fn make(demand: Demand, server: SocketAddr, tgid: u32) -> Result<(Ser
     std::thread::sleep(WARM_UP);
     let (began, cpu_before) = (Instant::now(), cpu_time(tgid)?);
     std::thread::sleep(WINDOW);
-    let (ended, cpu) = (Instant::now(), cpu_time(tgid)? - cpu_before);
+    let (ended, cpu) = (Instant::now(), cpu_time_since(tgid, cpu_before)?);
     stop.store(true, Ordering::Relaxed);
     let mut took = Vec::new();
     for client in clients {

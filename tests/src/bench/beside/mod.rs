@@ -28,7 +28,7 @@ use crate::fake_server::Script;
 use crate::harness::ServerProcess;
 
 use super::interval::{Interval, median};
-use super::process::{cpu_time, share_percent};
+use super::process::{cpu_time, cpu_time_since, share_percent};
 use super::say;
 use super::scene::{address_of, start_demo_server};
 
@@ -128,7 +128,7 @@ fn observed(contender: Contender, place: &Place<'_>, server: &ServerProcess) -> 
     let observer = contender.start(place, server.tgid()).with_context(context)?;
     let (began, before) = (Instant::now(), cpu_time(observer.tgid())?);
     let (with, made) = windows(server)?;
-    let own = cpu_time(observer.tgid())? - before;
+    let own = cpu_time_since(observer.tgid(), before)?;
     let own_percent = share_percent(own, began.elapsed());
     let told = observer.stop().with_context(context)?;
     Ok(Observed { with, made, told, own_percent })
