@@ -211,9 +211,9 @@ impl Blame {
         let phases = past.phases(record);
         let whole = phases.iter().fold(Vector::default(), |sum, (_, vector)| sum.plus(vector));
         let class = Class::of(record);
-        let causes = judge::causes(&whole, self.typical.causes(&class).as_ref());
         let usual = self.typical.usual(&class);
-        let slow = judge::limit(record, usual.as_ref(), &self.settings).map(|limit| {
+        let causes = judge::causes(&whole, usual.map(|usual| &usual.causes));
+        let slow = judge::limit(record, usual, &self.settings).map(|limit| {
             let usual = usual.map(|usual| usual.ttft.unwrap_or(usual.duration));
             let mut around = self.around.of(record, &open(), self.started, usual);
             let (label, begun) = (&record.workload.label, record.first_token.unwrap_or(record.end));

@@ -13,6 +13,9 @@ use crate::request::record::RequestRecord;
 const KEPT: usize = 64;
 /// Below so many there is no median.
 const ENOUGH: usize = 16;
+/// Medians are made anew after so many more requests: a dozen of them for each would cost more than all else.
+const RENEWED_EVERY: usize = 8;
+const _: () = assert!(KEPT % RENEWED_EVERY == 0 && ENOUGH % RENEWED_EVERY == 0);
 /// Classes of all models; beyond it the one that was used longest ago goes.
 pub const CLASSES_MAX: usize = 256;
 /// Bytes of a prompt's JSON for one token, where the answer does not say how many there were.
@@ -60,6 +63,8 @@ pub struct Usual {
     pub duration: Duration,
     /// Of streams.
     pub ttft: Option<Duration>,
+    /// What each cause has, in the order of [`Cause`].
+    pub causes: [Duration; CAUSES],
 }
 
 /// The classes of all models.
@@ -74,6 +79,8 @@ struct Kept {
     used: u64,
     next: usize,
     requests: Vec<Sample>,
+    /// As of the last time it was made anew.
+    usual: Option<Usual>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,24 +93,8 @@ struct Sample {
 impl Typical {
     /// The medians of a class, once there are enough of it.
     #[must_use]
-    pub fn usual(&self, class: &Class) -> Option<Usual> {
-        let requests = &self.classes.get(class)?.requests;
-        if requests.len() < ENOUGH {
-            return None;
-        }
-        Some(Usual {
-            duration: median(requests.iter().map(|sample| sample.duration))?,
-            ttft: median(requests.iter().filter_map(|sample| sample.ttft)),
-        })
-    }
-
-    /// What each cause usually has, in the order of [`Cause`]; `None` where there are not enough.
-    #[must_use]
-    pub fn causes(&self, class: &Class) -> Option<[Duration; CAUSES]> {
-        let kept = self.classes.get(class).filter(|kept| kept.requests.len() >= ENOUGH)?;
-        let of =
-            |cause| median(kept.requests.iter().map(|sample| sample.vector.of(cause))).unwrap_or_default();
-        Some(Cause::ALL.map(of))
+    pub fn usual(&self, class: &Class) -> Option<&Usual> {
+        self.classes.get(class)?.usual.as_ref()
     }
 
     /// One more.
@@ -123,6 +114,9 @@ impl Typical {
             kept.requests[kept.next] = sample;
             kept.next = (kept.next + 1) % KEPT;
         }
+        if kept.next % RENEWED_EVERY == 0 && kept.requests.len() % RENEWED_EVERY == 0 {
+            kept.usual = kept.medians();
+        }
     }
 
     /// A model or a server is gone.
@@ -130,6 +124,21 @@ impl Typical {
         let gone =
             |class: &Class| *class.workload == *workload && model.is_none_or(|model| *class.model == *model);
         self.classes.retain(|class, _| !gone(class));
+    }
+}
+
+impl Kept {
+    fn medians(&self) -> Option<Usual> {
+        if self.requests.len() < ENOUGH {
+            return None;
+        }
+        let of =
+            |cause| median(self.requests.iter().map(|sample| sample.vector.of(cause))).unwrap_or_default();
+        Some(Usual {
+            duration: median(self.requests.iter().map(|sample| sample.duration))?,
+            ttft: median(self.requests.iter().filter_map(|sample| sample.ttft)),
+            causes: Cause::ALL.map(of),
+        })
     }
 }
 
@@ -171,8 +180,8 @@ mod tests {
         let usual =
             |prompt| typical.usual(&Class::of(&sized(prompt, 1))).map(|usual| usual.duration.as_millis());
         assert_eq!((usual(120), usual(2500), usual(1)), (Some(100), Some(900), None));
-        let causes = typical.causes(&Class::of(&sized(100, 1))).unwrap();
-        assert_eq!(causes[Cause::Rest as usize], Duration::from_millis(100));
+        let usual = typical.usual(&Class::of(&sized(100, 1))).unwrap();
+        assert_eq!(usual.causes[Cause::Rest as usize], Duration::from_millis(100));
     }
 
     #[test]
