@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::registry::Registries;
 use crate::signal::latency::view::LatencyView;
 use crate::signal::slow::SlowView;
+use crate::signal::stalls::view::StallsView;
 
 /// Section `export` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,7 @@ pub struct Shared {
     pub health: Health,
     pub latency: LatencyView,
     pub slow: SlowView,
+    pub stalls: StallsView,
 }
 
 #[cfg(test)]

@@ -17,7 +17,10 @@ use crate::registry::Registries;
 
 /// Shared with the scrape.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lengths(Arc<Mutex<BTreeMap<(Arc<str>, &'static str, &'static str), Sum>>>);
+pub(super) struct Lengths(Arc<Mutex<BTreeMap<Key, Sum>>>);
+
+/// Workload, role and cause.
+type Key = (Arc<str>, &'static str, &'static str);
 
 impl Lengths {
     pub(super) fn register(&self, registries: &mut Registries) {
