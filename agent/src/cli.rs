@@ -6,13 +6,15 @@
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::doctor::{Cause, Node};
-use crate::command::{check, doctor};
+use crate::command::{check, doctor, top};
 use crate::config::{Config, Sources};
+use crate::export::client::Address;
 use crate::lifecycle;
 use crate::lifecycle::lock::{NODE_FILE, NodeLock};
 use crate::lifecycle::logs::{self, LogHandle};
@@ -27,6 +29,7 @@ Examples:
   inferscope doctor                           what can be measured on this node
   inferscope check                            the configuration in force
   sudo inferscope run                         measure, and serve on loopback:
+  inferscope top                                ... what the servers do now, live
   curl -s http://127.0.0.1:9940/metrics         ... what Prometheus will see
   sudo inferscope run --listen 0.0.0.0:9940   let another host scrape it
   inferscope help run                         all about a command
@@ -66,6 +69,37 @@ Examples:
   inferscope check
   inferscope check --config ./inferscope.toml && echo it is right";
 
+const TOP_HELP: &str = "\
+Asks an agent for its pages, here or on another node, and needs no rights.
+Models with rates and quantiles, what holds the servers' threads up, and the
+newest slow requests with what their time went to. A slow request opens as a
+waterfall: when it was read, its first token, its chunks, and the stalls of the
+threads on its way.
+
+Keys: j k or arrows select a slow request, enter opens it, esc goes back, s
+sorts the models by another column, / filters, p or space pauses, ? explains
+columns and letters, q quits.
+
+Bars are made of letters, one for each cause:
+  S stopped       Q run_queue       F major_fault   G gpu_throttle   W send_wait
+  T cpu_throttle  M memory_reclaim  D block_io      L event_loop     . rest
+
+Works from 80x24 on, with 16 colours, and without any where NO_COLOR is set. An
+agent on another node has to listen on an address that can be reached
+(export.listen); only http:// is understood, the agent serves no TLS.
+
+Examples:
+  inferscope top
+  inferscope top --url http://gpu-7:9940 --interval 5s
+  inferscope top --once
+  inferscope top --json | jq '.stalls.workloads[]'
+  ssh -L 9940:localhost:9940 gpu-7     then: inferscope top
+
+Exit status:
+  0  quit, or written
+  1  --once, --json: no answer of an agent; live: no terminal
+  2  arguments are wrong";
+
 /// Measures every request of the language model servers on this node, from the kernel.
 ///
 /// vLLM and other OpenAI-compatible servers are found by themselves and stay as they are: durations, time to
@@ -85,6 +119,9 @@ enum Command {
     /// Check the configuration and print what is in force
     #[command(after_help = CHECK_HELP)]
     Check(SettingFlags),
+    /// Show what the servers do now and what holds them up, from an agent's API
+    #[command(after_help = TOP_HELP)]
+    Top(TopFlags),
     /// Say what this kernel and these permissions allow
     #[command(after_help = Cause::table())]
     Doctor {
@@ -112,6 +149,39 @@ struct SettingFlags {
     /// Least level that is logged: error, warn, info, debug or trace (log.level) [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct TopFlags {
+    /// Where the agent serves; its port is 9940 unless it is named
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9940")]
+    url: Address,
+    /// Time between two looks, 200ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    interval: Duration,
+    /// Write the same content once as plain text
+    #[arg(long)]
+    once: bool,
+    /// Write the agent's pages once as one JSON object: latency, stalls, slow, agent, workloads
+    #[arg(long)]
+    json: bool,
+}
+
+impl TopFlags {
+    fn options(self) -> top::Options {
+        let form = match (self.json, self.once) {
+            (true, _) => top::Form::Json,
+            (false, true) => top::Form::Text,
+            (false, false) => top::Form::Live,
+        };
+        top::Options { address: self.url, interval: self.interval, form }
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let (least, most) = top::INTERVALS;
+    let interval = humantime_serde::re::humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (least..=most).contains(&interval) { Ok(interval) } else { Err("outside 200ms to 1h".to_owned()) }
 }
 
 impl SettingFlags {
@@ -215,6 +285,10 @@ fn execute(
             check::run(&config, &sources, out).map_err(Failure::Other)?;
             Ok(0)
         }
+        Command::Top(flags) => {
+            top::run(&flags.options(), out).map_err(Failure::Other)?;
+            Ok(0)
+        }
         Command::Doctor { json, load } => doctor::run(&Node::this(), json, load, out).map_err(Failure::Other),
     }
 }
@@ -272,6 +346,8 @@ mod tests {
             (&[], 2),
             (&["rnu"], 2),
             (&["run", "--proc-root", "/"], 2),
+            (&["top", "--interval", "1ms"], 2),
+            (&["top", "--url", "https://gpu-7"], 2),
             (&["help"], 0),
             (&["--version"], 0),
         ];
@@ -306,7 +382,7 @@ mod tests {
     #[test]
     fn help_teaches_each_command() {
         let help = Cli::command().render_long_help().to_string();
-        for word in ["run", "check", "doctor", "Examples:", "INFERSCOPE_<SECTION>_<KEY>"] {
+        for word in ["run", "check", "top", "doctor", "Examples:", "INFERSCOPE_<SECTION>_<KEY>"] {
             assert!(help.contains(word), "{word} is not in:\n{help}");
         }
         let mut command = Cli::command();

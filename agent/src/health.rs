@@ -3,6 +3,7 @@
 //! In: what the pipeline finds out, totals as the kernel counts them. Out: the `inferscope_*` and
 //! `process_*` families, and the reports behind `/healthz` and `/readyz`. Judges nothing it is not told.
 
+mod agent;
 mod process;
 mod report;
 
@@ -18,6 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::agent::AgentReport;
+use self::process::CpuTime;
 pub use self::report::{HealthReport, ProbeReport, Readiness, SignalReport, Status, WorkloadReport};
 use crate::clock::BootTime;
 use crate::lifecycle::privileges::Confinement;
@@ -147,6 +150,8 @@ struct Inner {
     scanned: AtomicBool,
     /// Boot time of the newest tick, 0 before the first.
     ticked: AtomicU64,
+    started: BootTime,
+    cpu: Mutex<CpuTime>,
     metrics: Metrics,
 }
 
@@ -172,7 +177,7 @@ struct Metrics {
 impl Health {
     /// Registers the agent's own metrics; nothing is attached or scanned yet.
     pub fn new(registry: &mut Registry) -> Self {
-        let inner = Inner::default();
+        let inner = Inner { started: BootTime::now(), ..Inner::default() };
         for failure in ParseFailure::ALL {
             inner.metrics.parse_failures.set(&ReasonLabels { reason: failure.label() }, 0);
         }
@@ -233,6 +238,7 @@ impl Health {
     pub fn tick(&self, now: BootTime) {
         self.0.ticked.store(now.0, Ordering::Relaxed);
         self.0.metrics.ticks.inc();
+        lock(&self.0.cpu).look(now);
     }
 
     /// The workloads as they are.
@@ -527,5 +533,50 @@ mod tests {
             let value = page.lines().find_map(|line| line.strip_prefix(name)).expect(name);
             assert!(value.trim().parse::<f64>().unwrap() >= 0.0, "{name}{value}");
         }
+    }
+
+    #[test]
+    fn the_agents_page_says_what_its_metrics_say() {
+        let mut registry = Registry::default();
+        let health = Health::new(&mut registry);
+        for (stage, total) in [("socket_taken", 9), ("socket_seen", 10), ("socket_taken", 12)] {
+            health.set_events(stage, total);
+        }
+        health.set_lost("socket_ring", "full", 2);
+        health.set_lost("connection", "evicted", 0);
+        let attached = |program: &str, hook: Option<&str>| ProbeState {
+            program: program.to_owned(),
+            hook: hook.map(str::to_owned),
+            reason: Some("no such function".to_owned()),
+        };
+        health.set_probes(vec![
+            attached("socket_read", Some("fexit/tcp_recvmsg")),
+            attached("unix_close", None),
+        ]);
+        let now = BootTime::now();
+        health.tick(now);
+        let page = serde_json::to_value(health.agent(now)).unwrap();
+        assert_eq!(
+            page["events"],
+            serde_json::json!([{"stage": "socket_seen", "total": 10}, {"stage": "socket_taken", "total": 12}])
+        );
+        assert_eq!(
+            page["events_lost"],
+            serde_json::json!([
+                {"stage": "connection", "reason": "evicted", "total": 0},
+                {"stage": "socket_ring", "reason": "full", "total": 2},
+            ])
+        );
+        let missing = serde_json::json!([{"program": "unix_close", "reason": "no such function"}]);
+        assert_eq!((&page["hooks_missing"], &page["sandbox"]), (&missing, &serde_json::Value::Null));
+        assert_eq!(
+            (page["version"].as_str(), page["status"].as_str()),
+            (Some(env!("CARGO_PKG_VERSION")), Some("ok"))
+        );
+        assert!(
+            page["uptime_seconds"].as_f64().unwrap() < 60.0 && page["unix_seconds"].as_f64().unwrap() > 1e9
+        );
+        assert!(page["cpu"]["seconds_total"].as_f64().unwrap() > 0.0);
+        assert!(page["memory"]["anonymous_bytes"].as_u64().unwrap() > 0);
     }
 }

@@ -155,8 +155,13 @@ impl Pipeline {
         let slow = SlowSignal::new(&mut registries);
         let stalls = StallSignal::new(&mut registries);
         let cgroup = CgroupSignal::new(&mut registries);
-        let (latency_view, slow_view) = (latency.view(), slow.view());
-        let shared = Shared { registries, health: health.clone(), latency: latency_view, slow: slow_view };
+        let shared = Shared {
+            registries,
+            health: health.clone(),
+            latency: latency.view(),
+            slow: slow.view(),
+            stalls: stalls.view(),
+        };
         let signals: Vec<Box<dyn Signal>> =
             vec![Box::new(latency), Box::new(slow), Box::new(stalls), Box::new(cgroup)];
         let mut pipeline = Self {

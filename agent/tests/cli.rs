@@ -80,10 +80,14 @@ fn doctor_writes_json_within_2_s_and_ends_with_the_status_it_names() {
 
 #[test]
 fn help_teaches_and_is_no_error() {
-    let rows: [(&[&str], &[&str]); 4] = [
+    let rows: [(&[&str], &[&str]); 5] = [
         (&["--help"], &["Examples:", "inferscope doctor", "INFERSCOPE_<SECTION>_<KEY>", "Exit status:"]),
         (&["run", "--help"], &["Examples:", "sudo inferscope run", "SIGHUP", "--listen"]),
         (&["check", "--help"], &["Examples:", "--config"]),
+        (
+            &["help", "top"],
+            &["Examples:", "--url http://gpu-7:9940", "Keys:", "Exit status:", "export.listen"],
+        ),
         (&["doctor", "--help"], &["Exit status", "  13  the kernel takes no program at what sockets"]),
     ];
     for (arguments, expected) in rows {
@@ -101,5 +105,15 @@ fn arguments_that_are_not_understood_end_with_2() {
         let (status, out, error) = outcome(arguments);
         assert_eq!((status, out.as_str()), (2, ""), "{arguments:?}");
         assert!(error.contains("Usage:"), "{error}");
+    }
+    for (arguments, expected) in [
+        (["top", "--url", "https://gpu-7"], "only http:// is understood"),
+        (["top", "--url", "http://gpu-7:99999"], "expected http://HOST:PORT"),
+        (["top", "--interval", "0s"], "outside 200ms to 1h"),
+        (["top", "--interval", "1"], "time unit needed"),
+    ] {
+        let (status, out, error) = outcome(&arguments);
+        assert_eq!((status, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(error.contains(expected), "{error}");
     }
 }

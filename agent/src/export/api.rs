@@ -5,7 +5,8 @@
 //!
 //! `models`: one object for each model of each workload, made once a second:
 //! `workload`, `model`; `in_flight`, `stalled` (requests now); `requests_per_second`, `errors_per_second`,
-//! `chunks_per_second` (each `last_10s` and `last_5m`); `duration_seconds`, `ttft_seconds`,
+//! `chunks_per_second`, `prompt_tokens_per_second`, `completion_tokens_per_second` (each `last_10s` and `last_5m`; tokens
+//! by the `usage` on the wire, when their request has ended); `duration_seconds`, `ttft_seconds`,
 //! `inter_chunk_seconds`, `time_per_output_token_seconds` (each `count`, `p50`, `p90`, `p95`, `p99` over the
 //! last 5 minutes, with at most 1 % error).
 //!
@@ -31,8 +32,25 @@
 //! Each has what `/requests` shows of identity, tokens and times, and `cause`, `blame`; `over` (`usual`, `objective`)
 //! and `over_seconds`, what it was compared with; `in_flight_at_arrival`, `prompt_tokens_in_flight_at_arrival`;
 //! `neighbour` (`response_id`, `prompt_tokens`) with the longest prompt that was worked on beside it;
-//! `first_read_seconds`; and `stalls`, the 64 longest of the threads on its way (`tid`, `role`, `cause`,
+//! `first_read_seconds`; `chunk_gaps`, when the chunks of a stream came, from its first token on: `seconds`, at most 256
+//! values that are each the sum of `gaps_per_value` gaps between writes with chunks (1 up to 256 gaps, then 2, 4 ...; the
+//! last may be of fewer), `null` without gaps, or where more than 1,024 streams were under way; and `stalls`, the 64 longest of the threads on its way (`tid`, `role`, `cause`,
 //! `start_seconds`, `end_seconds` from its arrival, `stalled_seconds`).
+//!
+//! # `GET /api/v1/stalls`
+//!
+//! `workloads`: one object for each role of each workload, made once a second: `workload`; `role` (`api`, `engine`,
+//! `worker`, `other`); `seconds_per_second`, by cause (`stopped`, `cpu_throttle`, `run_queue`, `memory_reclaim`,
+//! `major_fault`, `block_io`) the thread seconds per second of the last 10 s in which threads could not go on, those under
+//! way included: above 1 where several threads were held up at once.
+//!
+//! # `GET /api/v1/agent`
+//!
+//! The agent itself: `node` (its name), `version`, `status` (as on `/healthz`), `unix_seconds` (wall time of this page),
+//! `uptime_seconds`; `cpu` (`seconds_total`, and `last_10s`, the share of one processor: 0.01 is a hundredth); `memory`
+//! (`resident_bytes`, `anonymous_bytes`); `events` (`stage`, `total`) and `events_lost` (`stage`, `reason`, `total`), which
+//! are `inferscope_events_total` and `inferscope_events_lost_total`; `hooks_missing` (`program`, `reason`): kernel programs
+//! that are not attached; `sandbox` (`enforce`, `log`, `off`).
 //!
 //! # `GET /api/v1/workloads`
 //!
@@ -53,6 +71,7 @@ use axum::{Json, routing::get};
 use serde::Deserialize;
 
 use super::http::{App, refuse};
+use crate::clock::BootTime;
 
 /// Requests of one answer unless the query says otherwise.
 pub const LIMIT_DEFAULT: usize = 100;
@@ -64,6 +83,8 @@ pub(super) fn router() -> Router<App> {
         .route("/latency", get(latency))
         .route("/requests", get(requests))
         .route("/slow", get(slow))
+        .route("/stalls", get(stalls))
+        .route("/agent", get(agent))
         .route("/workloads", get(workloads))
 }
 
@@ -97,6 +118,14 @@ async fn slow(State(app): State<App>, query: Result<Query<SlowQuery>, QueryRejec
         return refuse(StatusCode::BAD_REQUEST, "the query takes limit, a whole number");
     };
     Json(app.shared.slow.page(query.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX))).into_response()
+}
+
+async fn stalls(State(app): State<App>) -> Response {
+    Json(app.shared.stalls.latest()).into_response()
+}
+
+async fn agent(State(app): State<App>) -> Response {
+    Json(app.shared.health.agent(BootTime::now())).into_response()
 }
 
 async fn workloads(State(app): State<App>) -> Response {

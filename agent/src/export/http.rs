@@ -274,7 +274,10 @@ async fn index() -> Html<&'static str> {
         "<li><a href=\"/readyz\">/readyz</a>: whether it measures</li>",
         "<li><a href=\"/api/v1/latency\">/api/v1/latency</a>: rates and quantiles of each model</li>",
         "<li><a href=\"/api/v1/requests\">/api/v1/requests</a>: the newest finished requests</li>",
+        "<li><a href=\"/api/v1/slow\">/api/v1/slow</a>: the newest slow requests, with what their time went to</li>",
+        "<li><a href=\"/api/v1/stalls\">/api/v1/stalls</a>: what holds the servers' threads up</li>",
         "<li><a href=\"/api/v1/workloads\">/api/v1/workloads</a>: the inference servers of this node</li>",
+        "<li><a href=\"/api/v1/agent\">/api/v1/agent</a>: what the agent itself costs, and what it lost</li>",
         "</ul></body></html>",
     ))
 }
@@ -295,6 +298,7 @@ mod tests {
     use crate::signal::Signal as _;
     use crate::signal::latency::{LatencySignal, Options, tests::record};
     use crate::signal::slow::SlowView;
+    use crate::signal::stalls::view::StallsView;
 
     pub(super) const SHORT: Limits = Limits {
         connections: 2,
@@ -327,8 +331,13 @@ mod tests {
             let model = if number == 0 { "m".into() } else { format!("m-{number}").into() };
             signal.on_request(&RequestRecord { model, ..record() }, &Verdict::default());
         }
-        let shared =
-            Shared { registries, health: health.clone(), latency: signal.view(), slow: SlowView::default() };
+        let shared = Shared {
+            registries,
+            health: health.clone(),
+            latency: signal.view(),
+            slow: SlowView::default(),
+            stalls: StallsView::default(),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();
@@ -508,6 +517,9 @@ mod tests {
         contains(&server.get("/api/v1/requests", "").await, r#""next":1,"missed":0"#);
         contains(&server.get("/api/v1/latency", "").await, r#"{"models":["#);
         contains(&server.get("/api/v1/workloads", "").await, r#"{"workloads":[]}"#);
+        contains(&server.get("/api/v1/stalls", "").await, r#"{"workloads":[]}"#);
+        contains(&server.get("/api/v1/slow", "").await, r#"{"total":0,"requests":[]}"#);
+        contains(&server.get("/api/v1/agent", "").await, r#""events_lost":["#);
         contains(&server.get("/", "").await, "/api/v1/latency");
         let head = server.exchange("HEAD /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
         assert!(head.ends_with("\r\n\r\n"), "{head}");

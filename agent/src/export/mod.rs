@@ -1,10 +1,12 @@
 //! How is it served? One HTTP server: `/metrics`, `/healthz`, `/readyz`, `/api/v1/...` and an index.
 //!
 //! In: the registries, the health of the agent and what signals show. Out: pages. Reads only; nothing here
-//! makes the pipeline wait. No authentication and no TLS: the default address is loopback.
+//! makes the pipeline wait. No authentication and no TLS: the default address is loopback. And its other end, by which
+//! a command asks an agent for these pages.
 
 mod answers;
 pub mod api;
+pub mod client;
 mod http;
 pub mod negotiate;
 mod places;
@@ -18,6 +20,7 @@ use crate::health::Health;
 use crate::registry::Registries;
 use crate::signal::latency::view::LatencyView;
 use crate::signal::slow::SlowView;
+use crate::signal::stalls::view::StallsView;
 
 /// Section `export` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,7 @@ pub struct Shared {
     pub health: Health,
     pub latency: LatencyView,
     pub slow: SlowView,
+    pub stalls: StallsView,
 }
 
 #[cfg(test)]

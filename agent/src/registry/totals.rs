@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -19,13 +19,13 @@ struct Last<L>(Mutex<HashMap<L, u64>>);
 impl<L: Clone + Eq + Hash> Last<L> {
     /// Growth since the total before; a smaller total is a source that began anew at 0.
     fn growth(&self, labels: &L, total: u64) -> u64 {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         let before = last.insert(labels.clone(), total).unwrap_or(0);
         total.checked_sub(before).unwrap_or(total)
     }
 
     fn remove_where(&self, gone: impl Fn(&L) -> bool) -> Vec<L> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         last.extract_if(|labels, _| gone(labels)).map(|(labels, _)| labels).collect()
     }
 }
@@ -61,6 +61,12 @@ impl<L: Clone + Eq + Hash> Totals<L> {
     /// The total of one series, made where it is new.
     pub fn set(&self, labels: &L, total: u64) {
         self.family.get_or_create(labels).inc_by(self.last.growth(labels, total));
+    }
+
+    /// What every series says, in no order.
+    pub fn all(&self) -> Vec<(L, u64)> {
+        let labels: Vec<L> = lock(&self.last.0).keys().cloned().collect();
+        labels.into_iter().map(|labels| (labels.clone(), self.family.get_or_create(&labels).get())).collect()
     }
 
     /// To register.
@@ -102,6 +108,10 @@ impl<L: Clone + Eq + Hash> Default for SecondsTotals<L> {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +121,7 @@ mod tests {
         let totals: Totals<()> = Totals::default();
         for (total, expected) in [(0, 0), (5, 5), (5, 5), (9, 9), (2, 11), (3, 12)] {
             totals.set(&(), total);
-            assert_eq!(totals.family.get_or_create(&()).get(), expected, "after total {total}");
+            assert_eq!(totals.all(), [((), expected)], "after total {total}");
         }
     }
 

@@ -76,6 +76,9 @@ fn all_output(stage: &Stage, agent: &AgentProcess) -> BTreeMap<String, Vec<u8>> 
         "/metrics",
         "/api/v1/latency",
         "/api/v1/requests?after=0&limit=1000",
+        "/api/v1/slow?limit=1000",
+        "/api/v1/stalls",
+        "/api/v1/agent",
         "/api/v1/workloads",
     ] {
         output.insert(path.to_owned(), http_get(&endpoint, path).unwrap());

@@ -27,6 +27,8 @@ pub struct Pair {
     requests: SlidingRate,
     errors: SlidingRate,
     chunks: SlidingRate,
+    prompt_tokens: SlidingRate,
+    completion_tokens: SlidingRate,
 }
 
 impl Pair {
@@ -42,6 +44,8 @@ impl Pair {
             requests: SlidingRate::new(now),
             errors: SlidingRate::new(now),
             chunks: SlidingRate::new(now),
+            prompt_tokens: SlidingRate::new(now),
+            completion_tokens: SlidingRate::new(now),
         }
     }
 
@@ -102,6 +106,8 @@ impl Pair {
             series.requests_with_usage.add(1);
             series.prompt_tokens.add(usage.prompt_tokens);
             series.generation_tokens.add(usage.completion_tokens);
+            self.prompt_tokens.add(usage.prompt_tokens);
+            self.completion_tokens.add(usage.completion_tokens);
         }
         if let Some(confidence) = record.confidence.filter(|confidence| confidence.is_finite()) {
             self.confidence.record(confidence);
@@ -143,7 +149,13 @@ impl Pair {
         {
             window.advance(now);
         }
-        for rate in [&mut self.requests, &mut self.errors, &mut self.chunks] {
+        for rate in [
+            &mut self.requests,
+            &mut self.errors,
+            &mut self.chunks,
+            &mut self.prompt_tokens,
+            &mut self.completion_tokens,
+        ] {
             rate.advance(now);
         }
         self.confidence.advance(now);
@@ -162,6 +174,8 @@ impl Pair {
             requests_per_second: Rates::of(&self.requests, watched),
             errors_per_second: Rates::of(&self.errors, watched),
             chunks_per_second: Rates::of(&self.chunks, watched),
+            prompt_tokens_per_second: Rates::of(&self.prompt_tokens, watched),
+            completion_tokens_per_second: Rates::of(&self.completion_tokens, watched),
             duration_seconds: Quantiles::of(&self.duration),
             ttft_seconds: Quantiles::of(&self.ttft),
             inter_chunk_seconds: Quantiles::of(&self.inter_chunk),

@@ -417,6 +417,9 @@ fn the_snapshot_shows_rates_and_quantiles() {
     assert!((model.requests_per_second.last_10s - 3.0).abs() < 1e-9);
     // Over the 21 seconds that were watched, in 20 of which requests came.
     assert!((model.errors_per_second.last_5m - 60.0 / 21.0).abs() < 1e-9);
+    // Each of three a second has 100 tokens of prompt and 9 of completion.
+    assert!((model.prompt_tokens_per_second.last_10s - 300.0).abs() < 1e-9);
+    assert!((model.completion_tokens_per_second.last_10s - 27.0).abs() < 1e-9);
     assert_eq!(model.duration_seconds.count, 60);
     assert!((model.ttft_seconds.p99.unwrap() - 0.04).abs() <= 0.0004);
     assert_eq!(model.inter_chunk_seconds.p50, None);

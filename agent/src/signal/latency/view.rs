@@ -32,6 +32,9 @@ pub struct ModelLatency {
     pub requests_per_second: Rates,
     pub errors_per_second: Rates,
     pub chunks_per_second: Rates,
+    /// By the `usage` on the wire, which comes with the end of an answer.
+    pub prompt_tokens_per_second: Rates,
+    pub completion_tokens_per_second: Rates,
     pub duration_seconds: Quantiles,
     pub ttft_seconds: Quantiles,
     pub inter_chunk_seconds: Quantiles,

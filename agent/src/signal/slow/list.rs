@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
+use super::chunks::ChunkGaps;
 use crate::blame::view::{BlameView, SlowView as Details};
 use crate::blame::{Slow, Verdict};
 use crate::request::record::RequestRecord;
@@ -28,6 +29,8 @@ pub struct SlowRequest {
     pub duration_seconds: f64,
     pub ttft_seconds: Option<f64>,
     pub chunks: u64,
+    /// When they came; `None` where no gap between them was seen, or where there was no room for it.
+    pub chunk_gaps: Option<ChunkGaps>,
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
     pub request_id: Option<Box<str>>,
@@ -66,14 +69,28 @@ impl SlowView {
         SlowPage { total: list.total, requests: list.newest.iter().take(limit).cloned().collect() }
     }
 
-    pub(super) fn push(&self, record: &RequestRecord, verdict: &Verdict, slow: &Slow) {
+    pub(super) fn push(
+        &self,
+        record: &RequestRecord,
+        verdict: &Verdict,
+        slow: &Slow,
+        gaps: Option<ChunkGaps>,
+    ) {
         let mut request = SlowRequest::of(record, verdict, slow);
+        request.chunk_gaps = gaps.filter(|gaps| fit(gaps, record));
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         list.total += 1;
         request.seq = list.total;
         list.newest.truncate(SLOW_MAX - 1);
         list.newest.push_front(Arc::new(request));
     }
+}
+
+/// Whether the gaps are of this request: those of a stream whose record was lost may stand before those of the next on
+/// its connection, and a server may write on to a peer that is gone.
+fn fit(gaps: &ChunkGaps, record: &RequestRecord) -> bool {
+    let streamed = record.first_token.map_or(0.0, |first| record.end.since(first).as_secs_f64());
+    gaps.seconds.iter().sum::<f64>() <= streamed + 1e-6
 }
 
 impl SlowRequest {
@@ -91,6 +108,7 @@ impl SlowRequest {
             duration_seconds: record.duration().as_secs_f64(),
             ttft_seconds: record.ttft().map(|ttft| ttft.as_secs_f64()),
             chunks: record.chunks,
+            chunk_gaps: None,
             prompt_tokens: record.usage.map(|usage| usage.prompt_tokens),
             completion_tokens: record.usage.map(|usage| usage.completion_tokens),
             request_id: identity.request_id,

@@ -1,9 +1,11 @@
 //! What did requests' time go to, and which were slow?
 //!
-//! In: finished records with their verdicts. Out: `vllm_request_blame_seconds_total{model,workload,phase,cause}`,
-//! seconds of wall time of all requests that ended; `vllm_slow_requests_total{model,workload,cause}`; and [`SlowView`],
-//! the newest slow requests, for the API. The sum over causes is the sum of the requests' durations.
+//! In: finished records with their verdicts, and the gaps of streams under way. Out:
+//! `vllm_request_blame_seconds_total{model,workload,phase,cause}`, seconds of wall time of all requests that ended;
+//! `vllm_slow_requests_total{model,workload,cause}`; and [`SlowView`], the newest slow requests, for the API. The sum
+//! over causes is the sum of the requests' durations.
 
+mod chunks;
 mod list;
 #[cfg(test)]
 mod tests;
@@ -17,11 +19,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
+use self::chunks::Streams;
+pub use self::chunks::{ChunkGaps, GAPS_MAX, STREAMS_MAX};
 pub use self::list::{SLOW_MAX, SlowPage, SlowView};
 use super::{Signal, Tick};
 use crate::blame::{Cause, Phase, Reason, Verdict};
+use crate::clock::BootTime;
 use crate::registry::{FloatCounter, Registries};
-use crate::request::record::RequestRecord;
+use crate::request::record::{Progress, RequestRecord};
 use crate::workload::Workload;
 
 /// Models of all workloads with series of their own.
@@ -51,6 +56,9 @@ pub struct SlowSignal {
     slow: Family<SlowLabels, Counter>,
     /// Workload and model, of which all series are there.
     pairs: HashSet<Pair>,
+    streams: Streams,
+    /// Of the newest tick.
+    now: BootTime,
     view: SlowView,
 }
 
@@ -64,7 +72,14 @@ impl SlowSignal {
         let help =
             "Inference requests that took much longer than usual for their size, or than they may, by cause";
         registries.common.register("vllm_slow_requests", help, slow.clone());
-        Self { blame, slow, pairs: HashSet::new(), view: SlowView::default() }
+        Self {
+            blame,
+            slow,
+            pairs: HashSet::new(),
+            streams: Streams::default(),
+            now: BootTime::default(),
+            view: SlowView::default(),
+        }
     }
 
     /// What the API shows of it.
@@ -124,11 +139,12 @@ impl Signal for SlowSignal {
     }
 
     fn on_request(&mut self, record: &RequestRecord, verdict: &Verdict) {
+        let gaps = self.streams.end(record.socket);
         if verdict.phases.is_empty() {
             return;
         }
         if let Some(slow) = &verdict.slow {
-            self.view.push(record, verdict, slow);
+            self.view.push(record, verdict, slow, gaps);
         }
         if !self.begin(&record.workload.label, &record.model) {
             return;
@@ -147,7 +163,13 @@ impl Signal for SlowSignal {
         }
     }
 
-    fn on_tick(&mut self, _tick: &Tick<'_>) -> Result<()> {
+    fn on_progress(&mut self, progress: &Progress) {
+        self.streams.add(progress.socket, &progress.gaps, self.now);
+    }
+
+    fn on_tick(&mut self, tick: &Tick<'_>) -> Result<()> {
+        self.now = tick.now;
+        self.streams.expire(tick.now);
         Ok(())
     }
 

@@ -78,3 +78,31 @@ fn what_is_forgotten_leaves_no_series() {
     signal.forget_workload(&workload("w"));
     assert!(lines(&registries, "workload=").is_empty());
 }
+
+#[test]
+fn a_slow_stream_has_the_gaps_of_its_chunks_and_no_others() {
+    let mut registries = Registries::new(false);
+    let mut signal = SlowSignal::new(&mut registries);
+    let progress = |socket, ms: &[u64]| Progress {
+        workload: workload("w"),
+        model: "m".into(),
+        socket,
+        chunks: ms.len() as u64,
+        gaps: ms.iter().map(|ms| Duration::from_millis(*ms)).collect(),
+    };
+    let slow = verdict(Some(Reason::Queued));
+    // Of the connection before, of a request that was not slow, of the slow one in two parts, and of one beside it.
+    signal.on_progress(&progress(7, &[5]));
+    signal.on_request(&record(), &verdict(None));
+    signal.on_progress(&progress(7, &[10, 20]));
+    signal.on_progress(&progress(8, &[30]));
+    signal.on_progress(&progress(7, &[40]));
+    signal.on_request(&record(), &slow);
+    // From its first token to its end are 80 ms: these cannot be its own.
+    signal.on_progress(&progress(7, &[40, 41]));
+    signal.on_request(&record(), &slow);
+    let page = signal.view().page(10);
+    let gaps = |index: usize| page.requests[index].chunk_gaps.clone();
+    assert_eq!(gaps(1), Some(ChunkGaps { gaps_per_value: 1, seconds: vec![0.01, 0.02, 0.04] }));
+    assert_eq!(gaps(0), None);
+}

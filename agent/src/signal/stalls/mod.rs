@@ -2,11 +2,13 @@
 //!
 //! In: the sums of stalls at each tick. Out, by `workload`, `role` and `cause`, from the kernel's scheduler events:
 //! `stall_seconds_total`, thread seconds, those under way included; `stall_duration_seconds`, how long single stalls
-//! took, of `run_queue` and `memory_reclaim`, once they are over.
+//! took, of `run_queue` and `memory_reclaim`, once they are over. And [`view::StallsView`], the rates of the last 10 s,
+//! for the API.
 
 mod lengths;
 #[cfg(test)]
 mod tests;
+pub mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
 use self::lengths::Lengths;
+use self::view::{Recent, StallsView};
 use super::{Signal, Tick};
 use crate::blame::Cause;
 use crate::registry::{FloatCounter, Registries};
@@ -40,6 +43,8 @@ pub struct StallSignal {
     /// What was exported of each series, nanoseconds.
     exported: HashMap<Labels, u64>,
     lengths: Lengths,
+    recent: Recent,
+    view: StallsView,
 }
 
 impl StallSignal {
@@ -50,15 +55,24 @@ impl StallSignal {
         registries.common.register_with_unit("stall", help, Unit::Seconds, seconds.clone());
         let lengths = Lengths::default();
         lengths.register(registries);
-        Self { seconds, exported: HashMap::new(), lengths }
+        let (recent, view) = (Recent::default(), StallsView::default());
+        Self { seconds, exported: HashMap::new(), lengths, recent, view }
     }
 
-    /// What is under way is counted before it is over, so a sum that is read a little later may be less.
-    fn export(&mut self, labels: &Labels, ns: u64) {
+    /// What the API shows of it.
+    #[must_use]
+    pub fn view(&self) -> StallsView {
+        self.view.clone()
+    }
+
+    /// What is under way is counted before it is over, so a sum that is read a little later may be less. Returns by how
+    /// many nanoseconds it grew.
+    fn export(&mut self, labels: &Labels, ns: u64) -> u64 {
         let exported = self.exported.entry(labels.clone()).or_default();
         let more = ns.saturating_sub(*exported);
         *exported += more;
         self.seconds.get_or_create(labels).inc_by(more as f64 / 1e9);
+        more
     }
 }
 
@@ -72,14 +86,20 @@ impl Signal for StallSignal {
     }
 
     fn on_tick(&mut self, tick: &Tick<'_>) -> Result<()> {
+        let mut grown = HashMap::new();
         for (owner, kind, sum) in tick.stalls.iter() {
             let cause = Cause::from(kind).label();
             let labels = Labels { workload: owner.workload.clone(), role: role_label(owner.role), cause };
             if WITH_LENGTHS.contains(&kind) {
                 self.lengths.set(&labels, sum);
             }
-            self.export(&labels, sum.over_ns + sum.pending_ns);
+            let more = self.export(&labels, sum.over_ns + sum.pending_ns);
+            if more > 0 {
+                grown.insert(labels, more);
+            }
         }
+        self.recent.push(tick.now, grown);
+        self.view.publish(self.recent.snapshot(self.exported.keys()));
         Ok(())
     }
 

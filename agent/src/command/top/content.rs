@@ -1,0 +1,119 @@
+//! Which rows there are, in which order. Pure.
+//!
+//! In: the pages, and what the operator has chosen. Out: rows of models, of stalls and of slow requests, filtered and
+//! sorted.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::pages::{Model, Pages, RoleStalls, SlowRequest, Workload};
+use super::state::{Sort, State};
+
+/// One model of one workload; or a workload that has shown none.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelRow<'a> {
+    pub workload: &'a str,
+    /// Why it does not serve; `None` where it does, or where the agent does not list it.
+    pub down: Option<&'a str>,
+    pub model: Option<&'a Model>,
+}
+
+/// One cause that held up threads of one role lately.
+#[derive(Clone, Copy, Debug)]
+pub struct StallRow<'a> {
+    pub workload: &'a str,
+    pub role: &'a str,
+    pub cause: &'a str,
+    /// Thread seconds per second.
+    pub rate: f64,
+}
+
+/// The models, sorted as chosen, and workloads without one.
+#[must_use]
+pub fn models<'a>(pages: &'a Pages, state: &State) -> Vec<ModelRow<'a>> {
+    let listed = |name: &str| pages.workloads.workloads.iter().find(|workload| *workload.workload == *name);
+    let of_models = pages.latency.models.iter().map(|model| ModelRow {
+        workload: &model.workload,
+        down: listed(&model.workload).and_then(why_down),
+        model: Some(model),
+    });
+    let silent = |name: &str| !pages.latency.models.iter().any(|model| *model.workload == *name);
+    let without = pages.workloads.workloads.iter().filter(|workload| silent(&workload.workload));
+    let without = without.map(|workload| ModelRow {
+        workload: &workload.workload,
+        down: why_down(workload),
+        model: None,
+    });
+    let mut rows: Vec<ModelRow<'_>> = of_models
+        .chain(without)
+        .filter(|row| matches(state, &[row.workload, row.model.map_or("", |model| &model.model)]))
+        .collect();
+    rows.sort_by(|a, b| order(state.sort, a, b));
+    rows
+}
+
+fn why_down(workload: &Workload) -> Option<&str> {
+    if workload.up { None } else { Some(workload.down.as_deref().unwrap_or("down")) }
+}
+
+/// The most first; of equals by name.
+fn order(sort: Sort, a: &ModelRow<'_>, b: &ModelRow<'_>) -> Ordering {
+    let measure = |row: &ModelRow<'_>| {
+        let Some(model) = row.model else { return f64::NEG_INFINITY };
+        match sort {
+            Sort::Name => 0.0,
+            Sort::Rate => model.requests_per_second.last_10s,
+            Sort::InFlight => model.in_flight as f64,
+            Sort::FirstToken => model.ttft_seconds.p95.unwrap_or(-1.0),
+            Sort::Duration => model.duration_seconds.p95.unwrap_or(-1.0),
+            Sort::Tokens => model.completion_tokens_per_second.last_10s,
+        }
+    };
+    let name = |row: &ModelRow<'_>| (row.workload.to_owned(), row.model.map(|model| model.model.clone()));
+    let by_name = || name(a).cmp(&name(b));
+    match sort {
+        Sort::Name => by_name(),
+        _ => measure(b).total_cmp(&measure(a)).then_with(by_name),
+    }
+}
+
+/// What held threads up, the most first.
+#[must_use]
+pub fn stalls<'a>(pages: &'a Pages, state: &State) -> Vec<StallRow<'a>> {
+    let of_role = |role: &'a RoleStalls| {
+        role.seconds_per_second.iter().map(|(cause, rate)| StallRow {
+            workload: &role.workload,
+            role: &role.role,
+            cause,
+            rate: *rate,
+        })
+    };
+    let mut rows: Vec<StallRow<'a>> = pages
+        .stalls
+        .workloads
+        .iter()
+        .flat_map(of_role)
+        .filter(|row| row.rate > 0.0 && matches(state, &[row.workload, row.role, row.cause]))
+        .collect();
+    let name = |row: &StallRow<'a>| (row.workload, row.role, row.cause);
+    rows.sort_by(|a, b| b.rate.total_cmp(&a.rate).then_with(|| name(a).cmp(&name(b))));
+    rows
+}
+
+/// The slow requests, the newest first.
+#[must_use]
+pub fn slow<'a>(pages: &'a Pages, state: &State) -> Vec<&'a Arc<SlowRequest>> {
+    let of = |request: &&Arc<SlowRequest>| {
+        let ids = [&request.request_id, &request.response_id, &request.trace_id];
+        let mut names = vec![&*request.workload, &*request.model, &*request.cause, &*request.outcome];
+        names.extend(ids.into_iter().flatten().map(|id| &**id));
+        matches(state, &names)
+    };
+    pages.slow.requests.iter().filter(of).collect()
+}
+
+/// Whether one of the names has the filter in it, whatever the case of its letters.
+fn matches(state: &State, names: &[&str]) -> bool {
+    let filter = state.filter.to_lowercase();
+    filter.is_empty() || names.iter().any(|name| name.to_lowercase().contains(&filter))
+}
