@@ -53,16 +53,33 @@ fn kind_of(result: i32, write: bool) -> Option<SocketKind> {
     }
 }
 
+/// Takes a call; false where the first copy of the program has taken it, and this is the second.
 #[inline(always)]
-pub fn note<C: Call>(call: &C, slot: Slot) {
+pub fn note<C: Call>(call: &C, slot: Slot) -> bool {
     let write = slot.writes();
     let result = call.result();
-    let Some(kind) = kind_of(result, write) else { return };
+    let Some(kind) = kind_of(result, write) else { return true };
     let family = call.family();
     if family != FAMILY_INET as u16 && family != FAMILY_INET6 as u16 && family != FAMILY_UNIX as u16 {
-        return;
+        return true;
     }
-    let Some(socket) = call.state() else { return };
+    let Some(socket) = call.state() else { return true };
+    if slot.is_second()
+        && result > 0
+        && let Some(position) = call.position(write)
+        // SAFETY: a live value.
+        && unsafe { state::has_position(socket, write, position) }
+    {
+        return false;
+    }
+    take(call, slot, kind, family, socket);
+    true
+}
+
+#[inline(always)]
+fn take<C: Call>(call: &C, slot: Slot, kind: SocketKind, family: u16, socket: *mut SocketState) {
+    let write = slot.writes();
+    let result = call.result();
     // SAFETY: a live value.
     let verdict = unsafe { (*socket).verdict };
     if verdict == Verdict::Ignored as u32 {

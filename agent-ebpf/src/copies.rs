@@ -5,7 +5,8 @@
 //! for. What is skipped by both is counted by the kernel alone, and shows as a gap in TCP's own position.
 //!
 //! Cost: a look-up for each call, where the kernel interrupts programs; elsewhere none, and no second copy.
-//! Limits: a thread that is interrupted between the two copies is not told from one that was not.
+//! Limits: a thread that is interrupted between the two copies, while another is in the first, looks like one that the
+//! first was skipped for. TCP's position tells the two apart; over a Unix socket its call is told twice.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
@@ -39,6 +40,11 @@ impl Slot {
     }
 
     #[inline(always)]
+    pub const fn is_second(self) -> bool {
+        self.0 & Self::OF_SECOND != 0
+    }
+
+    #[inline(always)]
     const fn second(self) -> Self {
         Self(self.0 | Self::OF_SECOND)
     }
@@ -50,9 +56,10 @@ static INSIDE: PerCpuArray<u32> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 /// Runs the first copy.
 #[inline(always)]
-pub fn first(slot: Slot, run: impl FnOnce(Slot)) {
+pub fn first(slot: Slot, run: impl FnOnce(Slot) -> bool) {
     if !features::interrupted() {
-        return run(slot);
+        run(slot);
+        return;
     }
     let Some(inside) = INSIDE.get_ptr_mut(slot.number()) else { return };
     // SAFETY: a live value of this processor, which this program does not leave before it is done.
@@ -62,13 +69,12 @@ pub fn first(slot: Slot, run: impl FnOnce(Slot)) {
     unsafe { inside.write_volatile(0) };
 }
 
-/// Runs the second copy, where the kernel skipped the first.
+/// Runs the second copy, where the kernel skipped the first; `run` says false where it did not after all.
 #[inline(always)]
-pub fn second(slot: Slot, run: impl FnOnce(Slot)) {
+pub fn second(slot: Slot, run: impl FnOnce(Slot) -> bool) {
     let Some(inside) = INSIDE.get_ptr(slot.number()) else { return };
     // SAFETY: a live value of this processor.
-    if unsafe { inside.read_volatile() } != 0 {
+    if unsafe { inside.read_volatile() } != 0 && run(slot.second()) {
         emit::count(Counter::CallTakenOver);
-        run(slot.second());
     }
 }

@@ -76,52 +76,50 @@ pub fn unix_write_2(ctx: FExitContext) -> i32 {
 }
 
 #[inline(always)]
-fn received(ctx: &FExitContext, slot: Slot) {
+fn received(ctx: &FExitContext, slot: Slot) -> bool {
     // Until 5.18: sock, message, length, does not wait, flags, address; then without the fourth, then without
     // the last. The loads stay apart: one at a computed place is refused.
     let (flags, result): (u32, i32) = match features::receive_arguments() {
         6 => (black_box(ctx.arg(4)), black_box(ctx.arg(6))),
         5 => (black_box(ctx.arg(3)), black_box(ctx.arg(5))),
         4 => (black_box(ctx.arg(3)), black_box(ctx.arg(4))),
-        _ => return,
+        _ => return true,
     };
     if flags & MSG_PEEK == 0
         && let Some(id) = watched_thread()
     {
-        call::note(&Traced { id, sock: ctx.arg(0), result }, slot);
+        return call::note(&Traced { id, sock: ctx.arg(0), result }, slot);
     }
+    true
 }
 
 #[inline(always)]
-fn sent(ctx: &FExitContext, slot: Slot) {
-    if let Some(id) = watched_thread() {
-        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(3) }, slot);
-    }
+fn sent(ctx: &FExitContext, slot: Slot) -> bool {
+    let Some(id) = watched_thread() else { return true };
+    call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(3) }, slot)
 }
 
 #[inline(always)]
-fn received_unix(ctx: &FExitContext, slot: Slot) {
+fn received_unix(ctx: &FExitContext, slot: Slot) -> bool {
     let flags: u32 = ctx.arg(3);
     if flags & MSG_PEEK == 0
         && let Some(id) = watched_thread()
     {
-        note_unix(ctx.arg(0), id, ctx.arg(4), slot);
+        return note_unix(ctx.arg(0), id, ctx.arg(4), slot);
     }
+    true
 }
 
 #[inline(always)]
-fn sent_unix(ctx: &FExitContext, slot: Slot) {
-    if let Some(id) = watched_thread() {
-        note_unix(ctx.arg(0), id, ctx.arg(3), slot);
-    }
+fn sent_unix(ctx: &FExitContext, slot: Slot) -> bool {
+    let Some(id) = watched_thread() else { return true };
+    note_unix(ctx.arg(0), id, ctx.arg(3), slot)
 }
 
 #[inline(always)]
-fn note_unix(socket: *const Socket, id: u64, result: i32, slot: Slot) {
+fn note_unix(socket: *const Socket, id: u64, result: i32, slot: Slot) -> bool {
     let sock = offsets::socket_sock(socket);
-    if !sock.is_null() {
-        call::note(&Traced { id, sock, result }, slot);
-    }
+    sock.is_null() || call::note(&Traced { id, sock, result }, slot)
 }
 
 #[fentry(function = "tcp_sendmsg_locked")]

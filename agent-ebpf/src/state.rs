@@ -176,6 +176,18 @@ pub unsafe fn note_position(socket: *mut SocketState, write: bool, position: u32
     }
 }
 
+/// Whether a call that ends at this position was counted already.
+///
+/// # Safety
+/// `socket` is a live value.
+#[inline(always)]
+pub unsafe fn has_position(socket: *const SocketState, write: bool, position: u32) -> bool {
+    let socket = unsafe { &*socket };
+    let (known, last) =
+        if write { (POSITION_WRITE, socket.write_position) } else { (POSITION_READ, socket.read_position) };
+    socket.positions & known != 0 && last == position
+}
+
 /// Begins the next event of a socket: its number, time and kind. A write's time is when the kernel took
 /// its bytes, where that is known.
 ///

@@ -94,13 +94,14 @@ pub fn socket_read_2(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn read(ctx: &BtfTracePointContext, slot: Slot) {
+fn read(ctx: &BtfTracePointContext, slot: Slot) -> bool {
     let flags: u32 = ctx.arg(2);
     if flags & MSG_PEEK == 0
         && let Some(id) = watched_thread()
     {
-        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, slot);
+        return call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, slot);
     }
+    true
 }
 
 #[btf_tracepoint(function = "sock_send_length")]
@@ -116,10 +117,9 @@ pub fn socket_write_2(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn write(ctx: &BtfTracePointContext, slot: Slot) {
-    if let Some(id) = watched_thread() {
-        call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, slot);
-    }
+fn write(ctx: &BtfTracePointContext, slot: Slot) -> bool {
+    let Some(id) = watched_thread() else { return true };
+    call::note(&Traced { id, sock: ctx.arg(0), result: ctx.arg(1) }, slot)
 }
 
 #[btf_tracepoint(function = "tcp_sendmsg_locked")]
