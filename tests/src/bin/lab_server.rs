@@ -5,11 +5,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use inferscope_tests::lab::engine::{self, Work};
 use inferscope_tests::lab::server;
+use rustix::process::Signal;
 
 #[derive(Parser)]
 struct Arguments {
@@ -62,14 +64,23 @@ fn main() -> Result<()> {
             serve(listen, work.as_deref(), server::Options { send_buffer, text_bytes })
         }
         Role::Engine { work } => {
+            end_with_parent()?;
             let socket = std::io::stdin().as_fd().try_clone_to_owned().context("take the socket")?;
             engine::run(UnixStream::from(socket), work.as_ref())
         }
-        Role::Helper => loop {
-            engine::spin(std::time::Duration::from_millis(1));
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        },
+        Role::Helper => {
+            end_with_parent()?;
+            loop {
+                engine::spin(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
+}
+
+/// A test that kills the API process leaves none of the others behind.
+fn end_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("end with the API process")
 }
 
 fn serve(listen: SocketAddr, work: Option<&str>, options: server::Options) -> Result<()> {

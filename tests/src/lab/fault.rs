@@ -13,11 +13,14 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use super::blamed::wall;
 use super::group::Group;
 use super::server::BLOCKS;
+use crate::stage::until;
 
 /// A stop lasts so long.
 const STOP: Duration = Duration::from_millis(500);
 /// From one to the next.
 const EVERY: Duration = Duration::from_secs(2);
+/// A process that was just started says what it is within this time.
+const TITLES: Duration = Duration::from_secs(10);
 /// Programs that burn the one processor that the server has left.
 const HOGS: usize = 3;
 /// Of a processor, where there is a quota.
@@ -137,12 +140,17 @@ pub struct Victim {
 }
 
 impl Victim {
-    /// The processes of the server that runs as `api`.
+    /// The processes of the server that runs as `api`, once both others say what they are.
     ///
     /// # Errors
     ///
     /// Where it has no engine or no helper.
-    pub fn of(api: u32, group: Option<Group>, file: PathBuf) -> Result<Self> {
+    pub fn find(api: u32, group: Option<&Group>, file: &Path) -> Result<Self> {
+        until(TITLES, || Self::of(api, group.cloned(), file.to_owned()).ok())
+            .map_or_else(|| Self::of(api, group.cloned(), file.to_owned()), Ok)
+    }
+
+    fn of(api: u32, group: Option<Group>, file: PathBuf) -> Result<Self> {
         let path = format!("/proc/{api}/task/{api}/children");
         let children = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         let title = |tgid: &u32| fs::read_to_string(format!("/proc/{tgid}/cmdline")).unwrap_or_default();
@@ -168,7 +176,7 @@ impl Victim {
 /// Where it cannot be done here.
 pub fn inject(fault: Fault, victim: &Victim, time: Duration) -> Result<Vec<(f64, f64)>> {
     let began = wall();
-    let until = |what: &dyn Fn() -> Result<(f64, f64)>| {
+    let again = |what: &dyn Fn() -> Result<(f64, f64)>| {
         let mut stretches = Vec::new();
         while wall() - began < time.as_secs_f64() {
             stretches.push(what()?);
@@ -182,10 +190,10 @@ pub fn inject(fault: Fault, victim: &Victim, time: Duration) -> Result<Vec<(f64,
     };
     match fault {
         Fault::Clean | Fault::SlowClient => lasting(Lasting::default()),
-        Fault::StopApi => until(&|| stop(victim.api)),
-        Fault::StopEngine => until(&|| stop(victim.engine)),
-        Fault::Bystander => until(&|| stop(victim.helper)),
-        Fault::EventLoop => until(&|| {
+        Fault::StopApi => again(&|| stop(victim.api)),
+        Fault::StopEngine => again(&|| stop(victim.engine)),
+        Fault::Bystander => again(&|| stop(victim.helper)),
+        Fault::EventLoop => again(&|| {
             let from = wall();
             send(victim.api, Signal::USR1)?;
             sleep(BLOCKS);
@@ -194,7 +202,7 @@ pub fn inject(fault: Fault, victim: &Victim, time: Duration) -> Result<Vec<(f64,
         Fault::Hogs => lasting(Lasting::hogs(victim)?),
         Fault::HogsAndStop => {
             let hogs = Lasting::hogs(victim)?;
-            let stops = until(&|| stop(victim.engine));
+            let stops = again(&|| stop(victim.engine));
             drop(hogs);
             stops
         }

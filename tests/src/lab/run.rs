@@ -79,7 +79,7 @@ impl Lab {
         let server = ServerProcess::start_command(&mut command)?;
         let found = || agent.read_log().ok()?.contains(": following ").then_some(());
         until(PATIENCE, found).with_context(|| format!("not followed: {:?}", agent.read_log()))?;
-        let victim = Victim::of(server.tgid(), group.cloned(), file.to_owned())?;
+        let victim = Victim::find(server.tgid(), group, file)?;
         if let Some(group) = group {
             [victim.api, victim.engine, victim.helper].iter().try_for_each(|tgid| group.take(*tgid))?;
         }
