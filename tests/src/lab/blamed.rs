@@ -1,6 +1,7 @@
 //! What the agent says of single requests: how long they took, and what that went to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,9 @@ use serde::Deserialize;
 
 use crate::oracle::http_get;
 use crate::socket::Endpoint;
+
+/// Seconds of a cause that are shown.
+const SHOWN_MIN: f64 = 0.001;
 
 /// One request with its vector.
 #[derive(Clone, Debug, Deserialize)]
@@ -70,6 +74,21 @@ impl Blamed {
     #[must_use]
     pub fn causes(&self) -> Vec<&str> {
         self.blame.iter().flat_map(|blame| &blame.causes).map(|excess| excess.cause.as_str()).collect()
+    }
+}
+
+impl fmt::Display for Blamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request {}, {:.3} s:", self.seq, self.duration_seconds)?;
+        for (phase, causes) in self.blame.iter().flat_map(|blame| &blame.phases) {
+            write!(f, " {phase}")?;
+            let causes = causes.iter().filter(|(_, seconds)| **seconds >= SHOWN_MIN);
+            causes.into_iter().try_for_each(|(cause, seconds)| write!(f, " {cause} {seconds:.3}"))?;
+        }
+        let excess = self.blame.iter().flat_map(|blame| &blame.causes);
+        let excess: Vec<_> =
+            excess.map(|excess| format!("{} {:.3}", excess.cause, excess.excess_seconds)).collect();
+        write!(f, "; more than usual: {}", excess.join(", "))
     }
 }
 

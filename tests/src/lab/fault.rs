@@ -121,6 +121,12 @@ impl Fault {
         }
     }
 
+    /// It needs a large file to do it with.
+    #[must_use]
+    pub fn needs_file(self) -> bool {
+        matches!(self, Self::MajorFaults | Self::BlockIo)
+    }
+
     /// It needs a control group to do it with.
     #[must_use]
     pub fn needs_group(self) -> bool {

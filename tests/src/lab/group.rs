@@ -14,6 +14,12 @@ const ROOT: &str = "/sys/fs/cgroup";
 const PERIOD_US: u64 = 100_000;
 /// Memory beyond what the server has as the limit is set.
 const MEMORY_LEFT: u64 = 12 << 20;
+/// Written again and again, more than the group may have.
+const DIRTY_MIB: u64 = 64;
+/// Of a group of version 2: so much less than it uses. The kernel makes it sleep by the square of this.
+const LESS_PERCENT: u64 = 3;
+/// At what a group uses, in a second.
+const LOOKS: u32 = 200;
 
 /// A group of its own; it goes with the last value.
 #[derive(Clone, Debug)]
@@ -27,8 +33,8 @@ pub struct Group {
 pub struct Limit {
     /// Files, and what lifts the limit when it is written there.
     undo: Vec<(PathBuf, String)>,
-    /// Reads files in the group, so that its memory is full.
-    reader: Option<Child>,
+    /// Writes a file in the group, so that its memory is full of pages that are not on the disk yet.
+    writer: Option<Child>,
 }
 
 impl Group {
@@ -97,38 +103,47 @@ impl Group {
             (self.file("cpu", "cpu.cfs_quota_us"), quota.to_string(), "-1".to_owned())
         };
         write(&path, &text)?;
-        Ok(Limit { undo: vec![(path, undo)], reader: None })
+        Ok(Limit { undo: vec![(path, undo)], writer: None })
     }
 
-    /// Leaves it hardly more memory than it has, while something reads a file in it.
+    /// Leaves it hardly less memory than it uses at most (version 2: the group sleeps for what it takes beyond), or
+    /// hardly more, while something writes a file beside `file` in it (version 1: there is memory once the disk has it).
     ///
     /// # Errors
     ///
     /// Where it cannot be limited.
     pub fn limit_memory(&self, tgids: &[u32], file: &Path) -> Result<Limit> {
-        let resident = |tgid: &u32| -> Result<u64> {
-            let text = fs::read_to_string(format!("/proc/{tgid}/statm")).context("read what it has")?;
-            let pages: u64 =
-                text.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no number")?;
-            Ok(pages * 4096)
-        };
-        let has = tgids.iter().map(resident).sum::<Result<u64>>()?;
-        let limit = (has + MEMORY_LEFT).to_string();
-        let (path, undo) = if self.v2 {
-            (self.file("memory", "memory.high"), "max")
-        } else {
-            (self.file("memory", "memory.limit_in_bytes"), "-1")
-        };
-        let procs = self.file("memory", "cgroup.procs");
-        let script =
-            format!("echo $$ > {}; while :; do cat {} > /dev/null; done", procs.display(), file.display());
-        let reader = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).spawn();
-        let limit_now = Limit {
-            undo: vec![(path.clone(), undo.to_owned())],
-            reader: Some(reader.context("start a reader")?),
-        };
-        write(&path, &limit)?;
-        Ok(limit_now)
+        if self.v2 {
+            let path = self.file("memory", "memory.high");
+            write(&path, &(self.most_memory()? * (100 - LESS_PERCENT) / 100).to_string())?;
+            return Ok(Limit { undo: vec![(path, "max".to_owned())], writer: None });
+        }
+        let has = tgids.iter().map(|tgid| resident(*tgid)).sum::<Result<u64>>()?;
+        let path = self.file("memory", "memory.limit_in_bytes");
+        let script = format!(
+            "echo $$ > {}; while :; do dd if=/dev/zero of={} bs=1M count={DIRTY_MIB} conv=notrunc; done",
+            self.file("memory", "cgroup.procs").display(),
+            file.with_extension("dirty").display()
+        );
+        let mut writer = Command::new("sh");
+        let writer = writer.args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
+        let writer = Some(writer.context("start a writer")?);
+        let limit = Limit { undo: vec![(path.clone(), "-1".to_owned())], writer };
+        write(&path, &(has + MEMORY_LEFT).to_string())?;
+        Ok(limit)
+    }
+
+    /// Of a group of version 2, over a second.
+    fn most_memory(&self) -> Result<u64> {
+        let path = self.file("memory", "memory.current");
+        let mut most = 0;
+        for _ in 0..LOOKS {
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            most = most.max(text.trim().parse().with_context(|| format!("a number in {}", path.display()))?);
+            sleep(Duration::from_secs(1) / LOOKS);
+        }
+        Ok(most)
     }
 
     /// Leaves it so many bytes a second of the disk that has a file.
@@ -148,7 +163,7 @@ impl Group {
             )
         };
         write(&path, &text)?;
-        Ok(Limit { undo: vec![(path, undo)], reader: None })
+        Ok(Limit { undo: vec![(path, undo)], writer: None })
     }
 }
 
@@ -160,12 +175,18 @@ impl Limit {
     /// Where it stays.
     pub fn lift(mut self) -> Result<()> {
         let undone = self.undo.iter().try_for_each(|(path, text)| write(path, text));
-        if let Some(reader) = &mut self.reader {
-            reader.kill().context("end the reader")?;
-            reader.wait().context("wait for the reader")?;
+        if let Some(writer) = &mut self.writer {
+            writer.kill().context("end the writer")?;
+            writer.wait().context("wait for the writer")?;
         }
         undone
     }
+}
+
+fn resident(tgid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{tgid}/statm")).context("read what it has")?;
+    let pages: u64 = text.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no number")?;
+    Ok(pages * 4096)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -15,6 +15,8 @@ const LONGER: f64 = 1.2;
 /// Share of affected requests that must be put down to the fault, and of others that may be put down to anything.
 const RIGHT_MIN: f64 = 0.95;
 const WRONG_MAX: f64 = 0.01;
+/// Of a fault: requests put down to something else that are shown.
+const SHOWN_MAX: usize = 5;
 
 /// One fault.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,6 +32,8 @@ pub struct Row {
     /// Requests that it did not hit, and those of them that are slow by a cause of the machine's.
     pub others: usize,
     pub wrong: usize,
+    /// Some that are put down to something else, with what the agent says of them.
+    pub missed: Vec<String>,
     /// Why it could not be done.
     pub refused: Option<String>,
 }
@@ -67,6 +71,8 @@ impl Row {
             let first = &causes[..causes.len().min(expected.len())];
             expected.iter().all(|cause| first.contains(cause))
         };
+        let missed = affected.iter().filter(|request| !right(request));
+        let missed = missed.map(|request| request.to_string()).take(SHOWN_MAX).collect();
         let mut causes = BTreeMap::new();
         for request in &affected {
             let first = request.causes().first().map_or("none", |first| *first).to_owned();
@@ -90,6 +96,7 @@ impl Row {
             causes,
             others: others.len(),
             wrong: others.iter().filter(wrong).count(),
+            missed,
             refused: None,
         }
     }
@@ -137,6 +144,9 @@ impl fmt::Display for Matrix {
                 row.wrong,
                 causes.join(", ")
             )?;
+            if !row.holds() {
+                row.missed.iter().try_for_each(|missed| writeln!(f, "    {missed}"))?;
+            }
         }
         Ok(())
     }

@@ -13,4 +13,4 @@ pub mod server;
 
 pub use fault::Fault;
 pub use matrix::{Matrix, Row};
-pub use run::Lab;
+pub use run::{Lab, RATE};

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -19,7 +20,7 @@ use crate::socket::Endpoint;
 use crate::stage::until;
 
 /// Requests a second, of 16 tokens in 10 ms each.
-const RATE: f64 = 10.0;
+pub const RATE: f64 = 10.0;
 /// Load without and with the fault.
 const CLEAN: Duration = Duration::from_secs(8);
 const FAULTED: Duration = Duration::from_secs(12);
@@ -37,6 +38,8 @@ pub struct Lab {
     pub programs: PathBuf,
     /// For the agent's settings, and for a large file: on a disk.
     pub folder: PathBuf,
+    /// Requests a second.
+    pub rate: f64,
 }
 
 impl Lab {
@@ -47,7 +50,9 @@ impl Lab {
     /// Where the agent cannot be run at all.
     pub fn run(&self, faults: &[Fault]) -> Result<Matrix> {
         let file = self.folder.join("large");
-        make_file(&file)?;
+        if faults.iter().any(|fault| fault.needs_file()) {
+            make_file(&file)?;
+        }
         let rows = faults.iter().map(|fault| {
             eprintln!("faults: {}", fault.name());
             self.row(*fault, &file).unwrap_or_else(|error| Row::refused(*fault, format!("{error:#}")))
@@ -83,9 +88,9 @@ impl Lab {
         if let Some(group) = group {
             [victim.api, victim.engine, victim.helper].iter().try_for_each(|tgid| group.take(*tgid))?;
         }
-        let clean = load(&server.endpoint, "chat-stream-usage", CLEAN).join().map_err(panicked)??;
+        let clean = self.load(&server.endpoint, "chat-stream-usage", CLEAN).join().map_err(panicked)??;
         let mix = if fault == Fault::SlowClient { "slow-reader" } else { "chat-stream-usage" };
-        let faulted = load(&server.endpoint, mix, FAULTED);
+        let faulted = self.load(&server.endpoint, mix, FAULTED);
         let stretches = inject(fault, &victim, FAULTED.saturating_sub(Duration::from_secs(2)));
         let faulted = faulted.join().map_err(panicked)??;
         let count = clean.exchanges.len() + faulted.exchanges.len();
@@ -98,28 +103,29 @@ impl Lab {
         let (before, after): (&[Blamed], &[Blamed]) = requests.split_at(clean.exchanges.len());
         Ok(Row::of(fault, before, after, &stretches?))
     }
+
+    fn load(&self, endpoint: &Endpoint, mix: &str, time: Duration) -> JoinHandle<Result<Report>> {
+        let rate = self.rate;
+        let mix = mix.parse();
+        let endpoint = endpoint.clone();
+        std::thread::spawn(move || {
+            let options = client::Options {
+                rate: Some(rate),
+                requests: (rate * time.as_secs_f64()) as usize,
+                concurrency: 256,
+                mix: mix?,
+                models: vec!["lab".to_owned()],
+                time_max: time * 4,
+                ..client::Options::new(endpoint)
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(client::run(&options, |_| ()))
+        })
+    }
 }
 
 fn panicked<T>(_: T) -> anyhow::Error {
     anyhow::anyhow!("the load client panicked")
-}
-
-fn load(endpoint: &Endpoint, mix: &str, time: Duration) -> std::thread::JoinHandle<Result<Report>> {
-    let mix = mix.parse();
-    let endpoint = endpoint.clone();
-    std::thread::spawn(move || {
-        let options = client::Options {
-            rate: Some(RATE),
-            requests: (RATE * time.as_secs_f64()) as usize,
-            concurrency: 256,
-            mix: mix?,
-            models: vec!["lab".to_owned()],
-            time_max: time * 4,
-            ..client::Options::new(endpoint)
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(client::run(&options, |_| ()))
-    })
 }
 
 /// Of bytes that no disk makes less of.

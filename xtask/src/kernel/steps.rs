@@ -25,6 +25,9 @@ const SHORT_LIMIT: Duration = Duration::from_secs(240);
 /// As many as there are scripts: each once.
 const REQUESTS: u32 = 34;
 const REQUESTS_SHORT: u32 = 16;
+const FAULTS_LIMIT: Duration = Duration::from_secs(300);
+/// Requests a second while there are faults: as many as an emulated processor has time for.
+const FAULT_RATE: u32 = 2;
 
 /// The programs under test, as built.
 pub struct Programs {
@@ -57,7 +60,7 @@ impl Programs {
     }
 
     fn built(&self) -> Vec<PathBuf> {
-        let names = ["inferscope", "inferscope-demo-server"].map(|name| self.folder.join(name));
+        let names = ["inferscope", "inferscope-demo-server", "inferscope-lab-server", "inferscope-faults"].map(|name| self.folder.join(name));
         names.into_iter().chain([self.requests.clone(), self.privileges.clone()]).collect()
     }
 
@@ -107,6 +110,7 @@ pub fn trials(programs: &Programs, family: &Family) -> Vec<Trial> {
         let script = sockets(Some(forced.family), forced.sockets, REQUESTS_SHORT);
         trials.push(trial(format!("requests, socket_hook={}", forced.family), SHORT_LIMIT, script));
     }
+    trials.push(faults(programs));
     for (mode, expected) in [("integrity", Expected::Passes), ("confidentiality", family.confidential)] {
         let raise = format!("echo {mode} >/sys/kernel/security/lockdown || exit\n");
         let settings = format!("XTASK_REQUESTS={REQUESTS_SHORT}");
@@ -115,6 +119,18 @@ pub fn trials(programs: &Programs, family: &Family) -> Vec<Trial> {
         trials.push(Trial { expected, ..two });
     }
     trials
+}
+
+/// What this machine's control groups may not be able to do to a server, and a guest's can: groups of version 2.
+pub fn faults(programs: &Programs) -> Trial {
+    let script = format!(
+        "export XTASK_BOUNDS=emulated\n\
+         ulimit -l unlimited\n\
+         exec {} --programs {} --disk /tmp --rate {FAULT_RATE} --fault memory --fault quota\n",
+        programs.folder.join("inferscope-faults").display(),
+        programs.folder.display()
+    );
+    trial("faults", FAULTS_LIMIT, script)
 }
 
 /// Runs one of a test program's tests, where none may be skipped. 5.10 charges maps to locked memory, which the systemd
