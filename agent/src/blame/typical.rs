@@ -1,6 +1,7 @@
-//! What is usual: of each size class of a model the last requests, and their medians.
+//! What is usual: of each size class of a model some of the last requests, and their medians.
 //!
-//! A long prompt takes longer than a short one, so a request is compared with those of its own size only.
+//! A long prompt takes longer than a short one, so a request is compared with those of its own size only. Of a busy model
+//! not the very last: those of ten minutes are sampled, or a fault of a few seconds would be what is usual by its end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use crate::request::record::RequestRecord;
 
 /// Requests of a class that are kept.
 const KEPT: usize = 64;
+/// Once there are so many, one takes another's place so long after the last that did: what is kept spans ten minutes.
+const APART_NS: u64 = 600_000_000_000 / KEPT as u64;
 /// Below so many there is no median.
 const ENOUGH: usize = 16;
 /// Medians are made anew after so many more requests: a dozen of them for each would cost more than all else.
@@ -78,6 +81,8 @@ pub struct Typical {
 struct Kept {
     used: u64,
     next: usize,
+    /// The end of the newest that is kept.
+    newest_ns: u64,
     requests: Vec<Sample>,
     /// As of the last time it was made anew.
     usual: Option<Usual>,
@@ -107,6 +112,10 @@ impl Typical {
         }
         let kept = self.classes.entry(class).or_default();
         kept.used = self.turn;
+        if kept.requests.len() == KEPT && record.end.0 < kept.newest_ns + APART_NS {
+            return;
+        }
+        kept.newest_ns = record.end.0;
         let sample = Sample { duration: record.duration(), ttft: record.ttft(), vector };
         if kept.requests.len() < KEPT {
             kept.requests.push(sample);
@@ -164,6 +173,12 @@ mod tests {
         record
     }
 
+    fn later(mut record: RequestRecord, ns: u64) -> RequestRecord {
+        record.arrival.0 += ns;
+        record.end.0 += ns;
+        record
+    }
+
     fn add(typical: &mut Typical, record: &RequestRecord, rest: Duration) {
         typical.add(Class::of(record), record, Vector::of_times([(Cause::Rest, rest)]));
     }
@@ -193,8 +208,17 @@ mod tests {
             add(&mut typical, &sized(100, 100), Duration::ZERO);
         }
         assert!(typical.usual(&class).is_some());
-        (0..KEPT).for_each(|_| add(&mut typical, &sized(100, 200), Duration::ZERO));
-        assert_eq!(typical.usual(&class).unwrap().duration, Duration::from_millis(200));
+        (ENOUGH..KEPT).for_each(|_| add(&mut typical, &sized(100, 100), Duration::ZERO));
+        let duration = |typical: &Typical| typical.usual(&class).unwrap().duration.as_millis();
+        // Thousands in a few seconds are a fault; what stays for ten minutes is usual.
+        (1..5000).for_each(|turn| {
+            add(&mut typical, &later(sized(100, 200), turn * 2_000_000), Duration::ZERO);
+        });
+        assert_eq!(duration(&typical), 100);
+        (1..=KEPT as u64 / 2).for_each(|turn| {
+            add(&mut typical, &later(sized(100, 200), 10_000_000_000 + turn * APART_NS), Duration::ZERO);
+        });
+        assert_eq!(duration(&typical), 200);
         typical.forget("w", Some("m"));
         assert!(typical.usual(&class).is_none());
     }

@@ -14,15 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Advice, OFlags};
 
-use super::mapping::Mapping;
+use super::mapping::{Mapping, PAGE_BYTES};
 
 /// One step: so long it waits for a device, and so long it computes.
 const WAITS: Duration = Duration::from_millis(8);
 const COMPUTES: Duration = Duration::from_millis(2);
 /// Read from a disk at each step, where it reads.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Memory that it takes and gives back at each step, where it does.
-const PAGE_BYTES: usize = 4096;
 
 /// What the loop does at each step beside computing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,9 +155,7 @@ impl Worker {
     fn work(&mut self) -> Result<()> {
         match (&self.kind, &self.file) {
             (Work::Memory(mib), _) => {
-                let mut memory = vec![0_u8; mib << 20];
-                memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
-                std::hint::black_box(&memory);
+                Mapping::used(mib << 20)?;
             }
             (Work::Map(_), Some(file)) => {
                 // Through the page cache, of which nothing is left: what a page fault does, block by block.

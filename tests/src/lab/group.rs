@@ -17,7 +17,7 @@ const MEMORY_LEFT: u64 = 12 << 20;
 /// Written again and again, more than the group may have.
 const DIRTY_MIB: u64 = 64;
 /// Of a group of version 2: so much less than it uses. The kernel makes it sleep by the square of this.
-const LESS_PERCENT: u64 = 3;
+const LESS_PERCENT: u64 = 4;
 /// At what a group uses, in a second.
 const LOOKS: u32 = 200;
 
@@ -138,8 +138,7 @@ impl Group {
         let path = self.file("memory", "memory.current");
         let mut most = 0;
         for _ in 0..LOOKS {
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             most = most.max(text.trim().parse().with_context(|| format!("a number in {}", path.display()))?);
             sleep(Duration::from_secs(1) / LOOKS);
         }

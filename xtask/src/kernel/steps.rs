@@ -60,7 +60,8 @@ impl Programs {
     }
 
     fn built(&self) -> Vec<PathBuf> {
-        let names = ["inferscope", "inferscope-demo-server", "inferscope-lab-server", "inferscope-faults"].map(|name| self.folder.join(name));
+        let names = ["inferscope", "inferscope-demo-server", "inferscope-lab-server", "inferscope-faults"]
+            .map(|name| self.folder.join(name));
         names.into_iter().chain([self.requests.clone(), self.privileges.clone()]).collect()
     }
 
