@@ -21,6 +21,9 @@ use crate::offsets::{self, Task};
 use crate::tracepoint::watched_thread;
 use crate::{emit, watch};
 
+/// Of a thread that the freezer of version 2 holds. Who waits for a child to run its program (`vfork`) is marked as frozen,
+/// too, and is not interruptible.
+const TASK_INTERRUPTIBLE: u32 = 0x1;
 /// Of a thread that ends: it leaves its processor for the last time.
 const TASK_DEAD: u32 = 0x80;
 /// Stopped by a signal, by a debugger, or (from 6.1 on) by the freezer of version 1.
@@ -95,7 +98,7 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool) {
         State::Throttled
     } else if preempted || bits == 0 {
         State::Waits
-    } else if bits & TASK_STOPPED != 0 || offsets::task_is_frozen(task) {
+    } else if bits & TASK_STOPPED != 0 || (bits & TASK_INTERRUPTIBLE != 0 && offsets::task_is_frozen(task)) {
         State::Stopped
     } else if offsets::task_is_in_memstall(task) {
         State::Reclaims
