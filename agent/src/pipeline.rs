@@ -366,6 +366,8 @@ impl Pipeline {
         }
         (open, states)
     }
+        self.health.set_entries("threads", threads.len() - gone.len());
+        self.health.set_entries("processes", self.workloads.followed());
 
     fn tick(&mut self) {
         let begun = Instant::now();
@@ -413,6 +415,7 @@ impl Pipeline {
             return;
         }
         match self.probe.open_sockets() {
+        account::publish_overflow(&self.health, self.workloads.overflow());
             Ok(open) => {
                 // What a socket did before it went may still wait in the ring.
                 if self.drain() {

@@ -312,6 +312,12 @@ impl Workloads {
     }
 
     /// What did not fit so far.
+    /// Processes that are followed.
+    #[must_use]
+    pub fn followed(&self) -> usize {
+        self.processes.len()
+    }
+
     #[must_use]
     pub fn overflow(&self) -> Overflow {
         self.overflow
