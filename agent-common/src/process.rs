@@ -15,6 +15,8 @@ pub enum ProcessKind {
     Exit = 3,
     /// A watched process began to listen on TCP port `port`.
     Listen = 4,
+    /// A watched process, or the last one that had it, closed a listening TCP socket.
+    Unlisten = 5,
 }
 
 impl TryFrom<u32> for ProcessKind {
@@ -26,6 +28,7 @@ impl TryFrom<u32> for ProcessKind {
             2 => Self::Fork,
             3 => Self::Exit,
             4 => Self::Listen,
+            5 => Self::Unlisten,
             other => return Err(other),
         })
     }

@@ -33,14 +33,22 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child): (*const Task, *const Task) = (ctx.arg(0), ctx.arg(1));
-    let parent_tgid = offsets::task_tgid(parent);
-    if !watch::is_watched(parent_tgid) {
+    let (parent_tgid, tgid) = (offsets::task_tgid(parent), offsets::task_tgid(child));
+    // A new thread has its process's number: it is watched already, or it is not.
+    if tgid == parent_tgid {
         return 0;
     }
-    let tgid = offsets::task_tgid(child);
-    // A new thread has its process's number: it is watched already.
-    if tgid != parent_tgid {
-        watch::watch(tgid);
+    // The number of one that was watched, and of whose end the agent has not heard yet: what the new one does from here on
+    // would be taken for the old one's.
+    let again = watch::is_watched(tgid);
+    if again {
+        watch::unwatch(tgid);
+    }
+    if watch::is_watched(parent_tgid) {
+        if !again {
+            watch::watch(tgid);
+        }
+        // Of a number given again the agent sets the bit, once it has heard of both.
         emit(ProcessKind::Fork, tgid, parent_tgid);
     }
     0

@@ -21,6 +21,9 @@ use crate::offsets::{self, Task};
 use crate::tracepoint::watched_thread;
 use crate::{emit, watch};
 
+/// Of a thread that the freezer of version 2 holds. Who waits for a child to run its program (`vfork`) is marked as frozen,
+/// too, and is not interruptible.
+const TASK_INTERRUPTIBLE: u32 = 0x1;
 /// Of a thread that ends: it leaves its processor for the last time.
 const TASK_DEAD: u32 = 0x80;
 /// Stopped by a signal, by a debugger, or (from 6.1 on) by the freezer of version 1.
@@ -84,7 +87,7 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool) {
     let mut out = Out { tgid, tid };
     let faults = offsets::task_major_faults(task);
     if !preempted && bits & TASK_DEAD != 0 {
-        if let Some(thread) = THREADS.get_ptr_mut(tid) {
+        if let Some(thread) = known(tid, tgid) {
             // SAFETY: a live value, of a thread that this processor has.
             unsafe { (*thread).dies(now, faults, &mut out) };
         }
@@ -95,7 +98,7 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool) {
         State::Throttled
     } else if preempted || bits == 0 {
         State::Waits
-    } else if bits & TASK_STOPPED != 0 || offsets::task_is_frozen(task) {
+    } else if bits & TASK_STOPPED != 0 || (bits & TASK_INTERRUPTIBLE != 0 && offsets::task_is_frozen(task)) {
         State::Stopped
     } else if offsets::task_is_in_memstall(task) {
         State::Reclaims
@@ -104,7 +107,7 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool) {
     } else {
         State::Sleeps
     };
-    match THREADS.get_ptr_mut(tid) {
+    match known(tid, tgid) {
         // SAFETY: as above.
         Some(thread) => unsafe { (*thread).leaves(state, now, faults, &mut out) },
         None => first(tid, &Thread::first(tgid, state, now)),
@@ -115,7 +118,7 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool) {
 fn comes(task: *const Task, tgid: u32) {
     let tid = offsets::task_tid(task);
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    match THREADS.get_ptr_mut(tid) {
+    match known(tid, tgid) {
         // SAFETY: a live value, of a thread that this processor gets.
         Some(thread) => unsafe { (*thread).comes(now, &mut Out { tgid, tid }) },
         None => first(tid, &Thread::first(tgid, State::Runs, now)),
@@ -132,7 +135,7 @@ pub fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
     let tid = offsets::task_tid(task);
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let throttled = offsets::task_is_throttled(task);
-    let Some(thread) = THREADS.get_ptr_mut(tid) else {
+    let Some(thread) = known(tid, tgid) else {
         first(tid, &Thread::first(tgid, State::Waits, now));
         return 0;
     };
@@ -163,14 +166,14 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 /// The current thread begins to look for memory. `id` is that of `bpf_get_current_pid_tgid`.
 #[inline(always)]
 pub fn begins_reclaim(id: u64) {
-    let tid = id as u32;
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+    if let Some(thread) = known(tid, tgid) {
         // SAFETY: a live value, of the current thread.
         unsafe { (*thread).begins_reclaim(now) };
         return;
     }
-    let mut thread = Thread::first((id >> 32) as u32, State::Runs, now);
+    let mut thread = Thread::first(tgid, State::Runs, now);
     thread.begins_reclaim(now);
     first(tid, &thread);
 }
@@ -178,12 +181,21 @@ pub fn begins_reclaim(id: u64) {
 /// It has found some, or given up.
 #[inline(always)]
 pub fn ends_reclaim(id: u64) {
-    let tid = id as u32;
-    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    if let Some(thread) = known(tid, tgid) {
         let now = unsafe { bpf_ktime_get_boot_ns() };
         // SAFETY: as above.
-        unsafe { (*thread).ends_reclaim(now, &mut Out { tgid: (id >> 32) as u32, tid }) };
+        unsafe { (*thread).ends_reclaim(now, &mut Out { tgid, tid }) };
     }
+}
+
+/// What is known of a thread; not what was of one of another process that had its number before and was watched no longer
+/// when it ended.
+#[inline(always)]
+fn known(tid: u32, tgid: u32) -> Option<*mut Thread> {
+    let thread = THREADS.get_ptr_mut(tid)?;
+    // SAFETY: a live value.
+    if unsafe { (*thread).tgid } == tgid { Some(thread) } else { None }
 }
 
 #[inline(always)]

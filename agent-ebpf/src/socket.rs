@@ -81,7 +81,10 @@ fn new_socket(sock: *const Sock, tcp: bool) -> Option<*mut SocketState> {
 #[inline(always)]
 pub fn change(sock: *const Sock, from: i32, to: i32) {
     if to == TCP_LISTEN {
-        return listen(sock);
+        return listen(sock, ProcessKind::Listen);
+    }
+    if from == TCP_LISTEN {
+        return listen(sock, ProcessKind::Unlisten);
     }
     let key = state::known(sock);
     if key == 0 || (from != TCP_ESTABLISHED && from != TCP_CLOSE_WAIT) {
@@ -138,16 +141,19 @@ pub fn release(sock: *const Sock) {
 }
 
 #[inline(always)]
-fn listen(sock: *const Sock) {
+fn listen(sock: *const Sock, kind: ProcessKind) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if !watch::is_watched(tgid) || !is_tcp(offsets::sock_family(sock)) {
         return;
     }
-    let port = offsets::sock_port(sock);
-    watch::serve(port);
+    let mut port = 0;
+    if matches!(kind, ProcessKind::Listen) {
+        port = offsets::sock_port(sock);
+        watch::serve(port);
+    }
     emit::process_event(&ProcessEvent {
         time_ns: unsafe { bpf_ktime_get_boot_ns() },
-        kind: ProcessKind::Listen as u32,
+        kind: kind as u32,
         tgid,
         parent_tgid: 0,
         port: port as u32,

@@ -44,6 +44,16 @@ pub fn watch(tgid: u32) {
     set(&WATCHED, bit(tgid));
 }
 
+/// Not atomic, as [`set`]: a neighbour's bit that is lost is set again in the same way.
+#[inline(always)]
+pub fn unwatch(tgid: u32) {
+    let (word, mask) = bit(tgid);
+    if let Some(bits) = WATCHED.get_ptr_mut(word) {
+        // SAFETY: a live, aligned map value.
+        unsafe { *bits &= !mask };
+    }
+}
+
 #[inline(always)]
 pub fn is_served(port: u16) -> bool {
     is_set(&PORTS, bit(port as u32))

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::command::doctor::{Cause, Node};
 use crate::command::{check, doctor, top};
 use crate::config::{Config, Sources};
-use crate::export::client::Address;
+use crate::http_client::Address;
 use crate::lifecycle;
 use crate::lifecycle::lock::{NODE_FILE, NodeLock};
 use crate::lifecycle::logs::{self, LogHandle};
@@ -154,7 +154,7 @@ struct SettingFlags {
 #[derive(Args, Debug)]
 struct TopFlags {
     /// Where the agent serves; its port is 9940 unless it is named
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9940")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9940", value_parser = top::address)]
     url: Address,
     /// Time between two looks, 200ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]

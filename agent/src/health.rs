@@ -117,6 +117,11 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TableLabels {
+    table: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProgramLabels {
     program: String,
 }
@@ -167,6 +172,7 @@ struct Metrics {
     parse_failures: Totals<ReasonLabels>,
     program_runs: Totals<ProgramLabels>,
     program_seconds: SecondsTotals<ProgramLabels>,
+    entries: Family<TableLabels, Gauge>,
     model_overflow: Totals<NoLabels>,
     connections_refused: Counter,
     scrapes: Counter,
@@ -277,6 +283,11 @@ impl Health {
         self.0.metrics.program_seconds.set(&labels, time);
     }
 
+    /// Entries that a table has now.
+    pub fn set_entries(&self, table: &'static str, entries: usize) {
+        self.0.metrics.entries.get_or_create(&TableLabels { table }).set(entries as i64);
+    }
+
     /// Requests whose model had no label of its own, in all.
     pub fn set_model_overflow(&self, total: u64) {
         self.0.metrics.model_overflow.set(&NO_LABELS, total);
@@ -343,6 +354,8 @@ impl Metrics {
         let help = "Time of the sampled runs of each kernel program";
         let seconds = self.program_seconds.family();
         registry.register_with_unit("inferscope_program_run", help, Unit::Seconds, seconds);
+        let help = "Threads and processes of servers that are followed";
+        registry.register("inferscope_table_entries", help, self.entries.clone());
         let help = "Requests whose model was counted as other, for want of a label of its own";
         registry.register("inferscope_model_label_overflow", help, self.model_overflow.family());
         let help = "HTTP connections refused because there were too many";

@@ -9,6 +9,7 @@ pub mod config;
 pub mod engine;
 pub mod export;
 pub mod health;
+pub mod http_client;
 pub mod lifecycle;
 pub mod pipeline;
 pub mod probe;

@@ -286,12 +286,21 @@ impl Pipeline {
 
     /// Ends processes that are gone, and what they left open, once all they did has been taken.
     fn end_exited(&mut self) {
-        for event in std::mem::take(&mut self.exits) {
-            self.take_process(&event);
+        if self.exits.is_empty() {
+            return;
+        }
+        // What held them up is theirs as long as it is known who they were.
+        self.take_stalls();
+        let exits = std::mem::take(&mut self.exits);
+        for event in &exits {
+            self.take_process(event);
             let (tgid, now) = (event.tgid, BootTime(event.time_ns));
             self.connections.on_process_exit(tgid, now, &mut self.models, &mut self.observations);
         }
         self.hand_on();
+        for event in exits {
+            self.blame.forget_process(event.tgid);
+        }
     }
 
     fn take_sockets(&mut self) -> usize {
@@ -357,6 +366,8 @@ impl Pipeline {
         let (mut open, mut states) = (self.connections.open(now), self.workloads.states());
         let threads = self.look_at_threads();
         let gone = self.blame.on_tick(&threads, &open, now, &mut self.workloads);
+        self.health.set_entries("threads", threads.len() - gone.len());
+        self.health.set_entries("processes", self.workloads.followed());
         self.account.note(self.probe.stalls.forget(gone));
         for request in &mut open {
             request.stalled = request.stalled.map(|stall| why_stalled(stall, self.blame.load(request)));
@@ -383,6 +394,8 @@ impl Pipeline {
                 signal.forget_model(&workload, &model);
             }
         }
+        let closed = self.workloads.find_closed(now);
+        self.apply(&closed);
         let (open, states) = self.standing(now);
         self.groups.follow(self.workloads.leaders());
         self.engines.follow(self.workloads.doors());
@@ -402,6 +415,7 @@ impl Pipeline {
         self.health.set_workloads(&states);
         let forgotten = self.blame.stalls_forgotten();
         self.account.publish(&self.health, &self.probe, &self.connections, &self.models, forgotten);
+        account::publish_overflow(&self.health, self.workloads.overflow());
         self.probe.flush_log();
         self.health.tick(now);
         debug!(took = ?begun.elapsed(), "tick");
@@ -455,6 +469,8 @@ impl Pipeline {
                 self.account.note(tables.set_watched(tgid, on));
             }
         }
+        // Its number may be given again, and its first thread's with it.
+        self.account.note(self.probe.stalls.forget(changes.unwatch.iter().copied()));
         self.apply_ports(changes);
         if !changes.appeared.is_empty() {
             let found = self.workloads.find_listeners(BootTime::now());

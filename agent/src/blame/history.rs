@@ -131,10 +131,22 @@ impl History {
         });
     }
 
-    /// What held `tid` up between two times.
+    /// A process has ended.
+    pub fn forget_process(&mut self, tgid: u32) {
+        let told = &mut self.told;
+        self.threads.retain(|_, past| {
+            let stays = past.tgid != tgid;
+            *told -= if stays { 0 } else { past.told.len() };
+            stays
+        });
+    }
+
+    /// What held `tid` up between two times; nothing where it was another process's then. `tgid`: its process, where that is
+    /// known.
     #[must_use]
-    pub fn of(&self, tid: u32, from: u64, to: u64) -> Vec<Told> {
-        let Some(past) = self.threads.get(&tid) else { return Vec::new() };
+    pub fn of(&self, tid: u32, tgid: Option<u32>, from: u64, to: u64) -> Vec<Told> {
+        let past = self.threads.get(&tid).filter(|past| tgid.is_none_or(|tgid| past.tgid == tgid));
+        let Some(past) = past else { return Vec::new() };
         let first = past.told.partition_point(|told| told.end_ns <= from);
         past.told
             .range(first..)

@@ -243,7 +243,7 @@ impl Blame {
 
     /// What held the lanes up while the request was there.
     fn past(&self, record: &RequestRecord, lanes: &Lanes) -> Past {
-        let of = |tid: &u32| self.history.of(*tid, record.arrival.0, record.end.0);
+        let of = |tid: &u32| self.history.of(*tid, self.paths.process(*tid), record.arrival.0, record.end.0);
         Past {
             reader: of(&record.tid),
             serial: lanes.serial.keys().map(of).collect(),
@@ -261,6 +261,13 @@ impl Blame {
     #[must_use]
     pub fn stalls_forgotten(&self) -> u64 {
         self.history.forgotten()
+    }
+
+    /// A process has ended: its number, and those of its threads, may be given again.
+    pub fn forget_process(&mut self, tgid: u32) {
+        self.history.forget_process(tgid);
+        self.paths.forget_process(tgid);
+        self.lanes.clear();
     }
 
     /// A workload is gone for good.

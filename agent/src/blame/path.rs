@@ -79,6 +79,18 @@ impl Paths {
         self.threads.contains_key(&tid)
     }
 
+    /// The process of a thread, when the table was last read.
+    #[must_use]
+    pub fn process(&self, tid: u32) -> Option<u32> {
+        self.threads.get(&tid).map(|seen| seen.tgid)
+    }
+
+    /// A process has ended.
+    pub fn forget_process(&mut self, tgid: u32) {
+        self.threads.retain(|_, seen| seen.tgid != tgid);
+        self.busiest.remove(&tgid);
+    }
+
     /// Mean share of a processor that a thread had over the last seconds; `None` where it is not known.
     #[must_use]
     pub fn share(&self, tid: u32) -> Option<f64> {

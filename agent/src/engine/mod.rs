@@ -5,7 +5,6 @@
 //!
 //! Off unless `engine.metrics` is set: it is the one thing for which the agent connects to anybody.
 
-mod fetch;
 mod page;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,14 +13,17 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use self::page::Reading;
 use crate::clock::BootTime;
+use crate::http_client::{self, Address, Limits};
 
 /// Faster would cost the server, slower would miss what it should explain.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+/// What a page may take: vLLM's has some 100 KiB for each engine.
+const LIMITS: Limits = Limits { time: Duration::from_secs(2), bytes: 8 << 20 };
 /// Readings of one server that are kept: ten minutes at the default pace.
 const READINGS_MAX: usize = 1200;
 
@@ -148,10 +150,7 @@ async fn run(desk: Weak<Mutex<Desk>>, interval: Duration) {
         // A server that does not answer must not keep the others waiting.
         let mut reads = tokio::task::JoinSet::new();
         for (label, port) in servers {
-            reads.spawn(async move {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                (label, BootTime::now(), fetch::page(address, "/metrics").await)
-            });
+            reads.spawn(async move { (label, BootTime::now(), page(port).await) });
         }
         while let Some(read) = reads.join_next().await {
             let (Ok((label, time, page)), Some(desk)) = (read, desk.upgrade()) else { continue };
@@ -170,6 +169,12 @@ async fn run(desk: Weak<Mutex<Desk>>, interval: Duration) {
             }
         }
     }
+}
+
+async fn page(port: u16) -> Result<String> {
+    let address = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let answers = http_client::get(&address, &["/metrics"], "text/plain", LIMITS).await;
+    String::from_utf8(answers.context("read the page")?.concat()).context("the page is no UTF-8")
 }
 
 #[cfg(test)]
@@ -212,13 +217,26 @@ mod tests {
         assert!(engines.newest("w").is_none());
     }
 
-    #[tokio::test]
-    async fn servers_are_read_while_they_are_followed_and_a_failure_is_told() {
+    /// A server whose page is `page`; its port.
+    async fn server(page: impl axum::response::IntoResponse + Clone + Send + Sync + 'static) -> u16 {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let page = || async { "vllm:num_requests_waiting 2\n" };
-        let app = axum::Router::new().route("/metrics", axum::routing::get(page));
-        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let answer = move || async move { page.clone() };
+        let app = axum::Router::new().route("/metrics", axum::routing::get(answer));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_page_is_text() {
+        let error = page(server([0xff_u8].as_slice()).await).await.unwrap_err();
+        assert_eq!(error.to_string(), "the page is no UTF-8");
+        assert_eq!(page(server("µ").await).await.unwrap(), "µ");
+    }
+
+    #[tokio::test]
+    async fn servers_are_read_while_they_are_followed_and_a_failure_is_told() {
+        let port = server("vllm:num_requests_waiting 2\n").await;
         let mut engines = Engines::default();
         engines.follow(vec![("w".into(), port), ("broken".into(), 1)]);
         engines.start(&Settings { metrics: true, interval: Duration::from_millis(20) });
@@ -231,10 +249,9 @@ mod tests {
         }
         assert_eq!(engines.newest("w").unwrap().waiting, Some(2.0));
         assert!(
-            engines.failure().unwrap().starts_with("broken: read http://127.0.0.1:1/metrics"),
+            engines.failure().unwrap().starts_with("broken: read the page: http://127.0.0.1:1"),
             "{:?}",
             engines.failure()
         );
-        server.abort();
     }
 }

@@ -1,12 +1,10 @@
 //! How is it served? One HTTP server: `/metrics`, `/healthz`, `/readyz`, `/api/v1/...` and an index.
 //!
 //! In: the registries, the health of the agent and what signals show. Out: pages. Reads only; nothing here
-//! makes the pipeline wait. No authentication and no TLS: the default address is loopback. And its other end, by which
-//! a command asks an agent for these pages.
+//! makes the pipeline wait. No authentication and no TLS: the default address is loopback.
 
 mod answers;
 pub mod api;
-pub mod client;
 mod http;
 pub mod negotiate;
 mod places;

@@ -15,7 +15,8 @@
 //! under way there is incomplete. Lost at `program` as `recursion`: runs that the kernel skipped, of programs that
 //! run for unwatched processes too, so at most so many calls were not seen. `call_taken_over` are those of reads and
 //! writes that a second copy of the program ran for instead; they are not lost. The units of `evicted`, `forgotten`
-//! and `vanished` are connections.
+//! and `vanished` are connections; those of `workload_table` and `process_table` are looks at a server or process for which
+//! there was no room, those of `thread_table` what the scheduler did with a thread for which there was none.
 
 use anyhow::Result;
 use inferscope_common::counter::Counter;
@@ -29,8 +30,8 @@ use crate::probe::attach::Outcome;
 use crate::probe::plan::is_second_copy;
 use crate::probe::statistics::{ProgramRuns, Sampling};
 use crate::request::{Connections, Counts};
-use crate::workload::Workloads;
 use crate::workload::labels::ModelLabels;
+use crate::workload::{Overflow, Workloads};
 
 /// Ticks between two samples of the programs' run times, of one tick each.
 const SAMPLE_EVERY: u64 = 60;
@@ -151,6 +152,13 @@ impl Account {
         }
         self.ticks += 1;
     }
+}
+
+/// What there was no room for in the books of servers.
+pub(super) fn publish_overflow(health: &Health, overflow: Overflow) {
+    health.set_lost("workload_table", "full", overflow.workloads);
+    health.set_lost("process_table", "full", overflow.processes);
+    health.set_lost("scan", "failed", overflow.scans_failed);
 }
 
 fn publish_requests(health: &Health, counts: &Counts) {

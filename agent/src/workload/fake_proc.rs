@@ -110,6 +110,11 @@ impl FakeProc {
         inode
     }
 
+    /// `tgid` listens on TCP `port` no longer.
+    pub fn close(&self, tgid: u32, port: u16) {
+        fs::remove_file(self.path(tgid, &format!("fd/{port}"))).unwrap();
+    }
+
     /// The first thread ends while `tid` goes on.
     pub fn end_first_thread(&self, fake: Fake<'_>, tid: u32) {
         self.write(fake.tgid, "stat", &stat(&fake, 'Z'));

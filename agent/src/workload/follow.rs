@@ -56,14 +56,33 @@ impl Workloads {
         }
         if self.find(parent).is_some() {
             self.add(child, birth.began, self.processes[&parent].start);
+        } else if self.find(child).is_none() {
+            self.unwatch(child);
         }
     }
 
     pub(super) fn on_exit(&mut self, tgid: u32) {
         self.strangers.remove(&tgid);
         self.remove(tgid);
+        // The kernel watches every child of a watched process: also one that has gone before it was looked at.
+        self.unwatch(tgid);
         // It may still be there to be found.
         self.set_unknown(tgid);
+    }
+
+    fn unwatch(&mut self, tgid: u32) {
+        if !self.changes.unwatch.contains(&tgid) {
+            self.changes.unwatch.push(tgid);
+        }
+    }
+
+    /// One of its listeners is closed; whether another is left is looked at when listeners are read the next time.
+    pub(super) fn on_unlisten(&mut self, tgid: u32) {
+        let start = self.processes.get(&tgid).and_then(|process| self.starts.get_mut(&process.start));
+        if let Some(start) = start {
+            start.due = true;
+            start.closed = true;
+        }
     }
 
     pub(super) fn on_listen(&mut self, event: &ProcessEvent) {
@@ -180,6 +199,7 @@ impl Workloads {
         start.processes -= 1;
         start.change_role(process.role, None);
         start.due = true;
+        start.closed |= process.role == Some(Role::Api);
         if start.processes > 0 {
             return;
         }

@@ -255,6 +255,7 @@ impl Workloads {
             Ok(ProcessKind::Fork) => self.on_fork(event.tgid, event.parent_tgid),
             Ok(ProcessKind::Exit) => self.on_exit(event.tgid),
             Ok(ProcessKind::Listen) => self.on_listen(event),
+            Ok(ProcessKind::Unlisten) => self.on_unlisten(event.tgid),
             Err(_) => {}
         }
         self.take_changes()
@@ -309,6 +310,12 @@ impl Workloads {
             reached.then(|| (known.workload.label.clone(), port))
         };
         self.known.iter().filter_map(door).collect()
+    }
+
+    /// Processes that are followed.
+    #[must_use]
+    pub fn followed(&self) -> usize {
+        self.processes.len()
     }
 
     /// What did not fit so far.

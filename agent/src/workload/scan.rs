@@ -72,6 +72,14 @@ impl Workloads {
         self.take_changes()
     }
 
+    /// The same, where a listener was closed or a process that held one has gone. Once a second, whatever a server does.
+    pub fn find_closed(&mut self, now: BootTime) -> Changes {
+        if !self.starts.values().any(|start| start.closed) {
+            return Changes::default();
+        }
+        self.find_listeners(now)
+    }
+
     fn remove_ended(&mut self) {
         let ended = |(&tgid, process): (&u32, &Process)| match self.node.birth(tgid) {
             Some(birth) if birth.began == process.began => birth.zombie && !self.node.has_other_thread(tgid),

@@ -39,6 +39,8 @@ pub struct Start {
     pub engine_lost: bool,
     /// Its listeners have to be read again.
     pub due: bool,
+    /// The same, and soon: one of them was closed.
+    pub closed: bool,
 }
 
 impl Start {
@@ -56,6 +58,7 @@ impl Start {
             engines: 0,
             engine_lost: false,
             due: true,
+            closed: false,
         }
     }
 
@@ -78,6 +81,7 @@ impl Start {
         }
         self.seen_quiet |= !serves;
         self.due = false;
+        self.closed = false;
     }
 
     /// The role of a child of it that has no title. A server that a rule names forks workers which hold its

@@ -319,6 +319,49 @@ fn a_listen_before_the_first_scan_has_a_first_moment() {
 }
 
 #[test]
+fn a_listener_that_is_closed_is_missed_once_no_other_is_left() {
+    let proc = FakeProc::new();
+    proc.run_all(&[(100, 1, "vllm serve m"), (101, 100, "vllm-rs")]);
+    proc.listen(100, 8000);
+    proc.listen(101, 8000);
+    let mut workloads = proc.workloads();
+    workloads.scan(at(1));
+    assert!(state(&workloads, "vllm-8000").listens);
+    let closed = |workloads: &mut Workloads, tgid| {
+        proc.close(tgid, 8000);
+        workloads.on_process(&event(ProcessKind::Unlisten, tgid), at(2));
+        workloads.find_closed(at(3)).unlisten_ports
+    };
+    assert_eq!(closed(&mut workloads, 101), [0_u16; 0], "the other one listens");
+    assert!(state(&workloads, "vllm-8000").listens);
+    assert_eq!(closed(&mut workloads, 100), [8000]);
+    assert!(!state(&workloads, "vllm-8000").listens);
+    // The process that had the last one ends, and the rest runs on.
+    proc.listen(101, 8000);
+    workloads.on_process(&listen(101, 8000, 4), at(4));
+    assert!(state(&workloads, "vllm-8000").listens);
+    proc.end(101);
+    workloads.on_process(&event(ProcessKind::Exit, 101), at(5));
+    workloads.find_closed(at(6));
+    let now = state(&workloads, "vllm-8000");
+    assert!(now.up && !now.listens);
+}
+
+#[test]
+fn a_child_that_has_gone_before_it_was_looked_at_is_watched_no_longer() {
+    let proc = FakeProc::new();
+    proc.run(Fake::default());
+    let mut workloads = proc.workloads();
+    workloads.scan(at(1));
+    assert_eq!(workloads.on_process(&fork(101, 100), at(2)), Changes::default());
+    assert_eq!(workloads.on_process(&event(ProcessKind::Exit, 101), at(2)).unwatch, [101]);
+    // A child of one that is nobody's.
+    proc.run_all(&[(200, 1, "bash"), (201, 200, "ls")]);
+    assert_eq!(workloads.on_process(&fork(201, 200), at(3)).unwatch, [201]);
+    assert_eq!(workloads.followed(), 1);
+}
+
+#[test]
 fn a_listener_that_a_child_inherited_is_the_servers() {
     let proc = FakeProc::new();
     proc.run_all(&[(100, 1, "vllm serve m"), (101, 100, "vllm-rs")]);

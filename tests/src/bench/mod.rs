@@ -29,6 +29,7 @@ use anyhow::{Context as _, Result, bail};
 pub use beside::{Beside, PAIRS_MAX, PAIRS_MIN};
 pub use interval::Interval;
 pub use node::Node;
+pub use process::{kernel_bytes, memory_bytes};
 pub use report::{Figure, FloorRow, KernelRow, ProgramRow, Report};
 pub use server::serve;
 

@@ -32,7 +32,11 @@ pub(super) fn share_percent(cpu: Duration, wall: Duration) -> f64 {
 }
 
 /// A line of `status`, in bytes.
-pub(crate) fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
+///
+/// # Errors
+///
+/// Where the process is gone, or has no such line.
+pub fn memory_bytes(tgid: u32, line: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{tgid}/status")).context("read a process's memory")?;
     let value = text.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(':'));
     let kib: u64 = value
@@ -48,7 +52,11 @@ pub(super) fn program_count(tgid: u32) -> Result<usize> {
 }
 
 /// Kernel memory of the maps and of the programs that a process holds, in bytes.
-pub(crate) fn kernel_bytes(tgid: u32) -> Result<(u64, u64)> {
+///
+/// # Errors
+///
+/// Where it is gone.
+pub fn kernel_bytes(tgid: u32) -> Result<(u64, u64)> {
     kernel_bytes_of(Path::new(&format!("/proc/{tgid}/fdinfo")))
 }
 

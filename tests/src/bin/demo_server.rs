@@ -26,6 +26,9 @@ struct Arguments {
     /// Wait so many milliseconds before the first read of every connection.
     #[arg(long, default_value_t = 0)]
     first_read_after_ms: u64,
+    /// Listen only so many milliseconds after the start, as a server that has a model to load.
+    #[arg(long, default_value_t = 0)]
+    listen_after_ms: u64,
     /// Write what was served to this file at the end, one JSON object a line.
     #[arg(long)]
     log: Option<PathBuf>,
@@ -41,6 +44,7 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let script = arguments.script.as_deref().map(read_script).transpose()?;
+    tokio::time::sleep(Duration::from_millis(arguments.listen_after_ms)).await;
     let mut server = Server::start(Options {
         listen: arguments.listen.clone(),
         seed: arguments.seed,

@@ -90,6 +90,30 @@ impl Group {
         }
     }
 
+    /// For how long its queues were stopped by a quota, summed over processors.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel does not say.
+    pub fn throttled(&self) -> Result<Duration> {
+        let path = self.file("cpu", "cpu.stat");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let line = if self.v2 { "throttled_usec " } else { "throttled_time " };
+        let number = text.lines().find_map(|one| one.strip_prefix(line)).context("no time is counted")?;
+        let number = number.trim().parse().context("no number")?;
+        Ok(if self.v2 { Duration::from_micros(number) } else { Duration::from_nanos(number) })
+    }
+
+    /// Gives it a processor before others.
+    ///
+    /// # Errors
+    ///
+    /// Where it has no weight.
+    pub fn favour(&self) -> Result<()> {
+        let (file, weight) = if self.v2 { ("cpu.weight", "10000") } else { ("cpu.shares", "262144") };
+        write(&self.file("cpu", file), weight)
+    }
+
     /// Leaves it so much of one processor.
     ///
     /// # Errors

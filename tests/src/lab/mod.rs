@@ -5,7 +5,7 @@
 pub mod blamed;
 pub mod engine;
 mod fault;
-mod group;
+pub mod group;
 mod mapping;
 mod matrix;
 mod run;

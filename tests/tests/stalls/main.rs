@@ -4,20 +4,38 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
+mod churn;
+mod crowd;
+mod files;
+mod numbers;
 mod processor;
+mod scale;
 mod stopped;
+mod up;
 
 use std::time::Duration;
 
+use inferscope_tests::books::Books;
 use inferscope_tests::client::{self, Options, Report};
 use inferscope_tests::harness::{AgentProcess, ServerProcess};
 use inferscope_tests::lab::blamed::{Blamed, fetch};
 use inferscope_tests::machine::patient;
+use inferscope_tests::page::Sample;
 use inferscope_tests::stage::{Stage, until};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 /// What a test waits for comes within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a family of the page has in all series with these labels.
+fn seconds_of(agent: &AgentProcess, family: &str, labels: &[(&str, &str)]) -> f64 {
+    let page = Books::read(agent).unwrap();
+    let Some(family) = page.0.get(family) else { return 0.0 };
+    let has = |sample: &&Sample| {
+        labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|own| own == value))
+    };
+    family.samples.iter().filter(has).map(|sample| sample.value).sum()
+}
 
 /// Agent and server, followed.
 struct Scene {

@@ -12,10 +12,10 @@ use super::*;
 const BURNERS: usize = 3;
 
 /// Ends with its test.
-struct Burner(Child);
+pub struct Burner(Child);
 
 impl Burner {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let burner = Self(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
         pin(burner.0.id());
         burner
@@ -30,7 +30,7 @@ impl Drop for Burner {
 }
 
 /// Onto the first processor.
-fn pin(tid: u32) {
+pub fn pin(tid: u32) {
     let mut first = CpuSet::new();
     first.set(0);
     sched_setaffinity(Pid::from_raw(tid.cast_signed()), &first).unwrap();
@@ -42,7 +42,7 @@ fn tasks(tgid: u32) -> Vec<u32> {
 }
 
 /// What the kernel says that the threads of a process have waited for a processor, in seconds.
-fn schedstat(tgid: u32) -> f64 {
+pub fn schedstat(tgid: u32) -> f64 {
     let waited = |tid: u32| {
         let text = std::fs::read_to_string(format!("/proc/{tgid}/task/{tid}/schedstat")).unwrap();
         text.split(' ').nth(1).unwrap().parse::<f64>().unwrap() / 1e9

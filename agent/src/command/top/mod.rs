@@ -6,6 +6,7 @@
 //! `pages` is what the agent says, `state` what the operator chose; `screen`, `waterfall` and `help` make cells of the
 //! two; `live` and `ansi` bring them to a terminal.
 
+mod agent;
 mod ansi;
 mod bars;
 mod columns;
@@ -31,11 +32,12 @@ use anyhow::{Context as _, Error, Result, ensure};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+pub use self::agent::address;
 use self::pages::Pages;
 use self::palette::Palette;
 use self::source::Source;
 use self::state::State;
-use crate::export::client::Address;
+use crate::http_client::Address;
 
 /// Least and most time between two looks.
 pub const INTERVALS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3600));

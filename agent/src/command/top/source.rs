@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result};
 use serde::de::IgnoredAny;
 use tokio::runtime::{Builder, Runtime};
 
+use super::agent::{ask, not_understood};
 use super::pages::{Misread, PATHS, Pages};
 use super::text::{clean, escape_json};
-use crate::export::client::{Address, Limits, ask};
+use crate::http_client::{Address, Limits};
 
 /// What one look may take: the pages of a busy node are some 500 KB.
 const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 4 << 20 };
@@ -52,7 +53,7 @@ impl Source {
     /// # Errors
     /// One sentence that a terminal may show: what failed, why, and what to do.
     pub fn look(&self) -> Result<Pages, String> {
-        Pages::read(&self.answers()?).map_err(|misread| self.misread(misread))
+        Pages::read(&self.answers()?).map_err(|misread| self.misread(&misread))
     }
 
     /// One JSON object with a key for each page, which is as the agent gave it.
@@ -65,7 +66,7 @@ impl Source {
             let read = serde_json::from_slice::<IgnoredAny>(&answer).map_err(|error| error.to_string());
             let page = read.and_then(|_| String::from_utf8(answer).map_err(|error| error.to_string()));
             let why = |error| format!("its answer is not JSON: {error}");
-            let page = page.map_err(|error| self.misread(Misread { path, why: why(error) }))?;
+            let page = page.map_err(|error| self.misread(&Misread { path, why: why(error) }))?;
             parts.push(format!("\"{key}\":{}", escape_json(page.trim())));
         }
         Ok(format!("{{{}}}\n", parts.join(",")))
@@ -75,11 +76,11 @@ impl Source {
         let Some(runtime) = &self.runtime else { return Err("the client has ended".to_owned()) };
         let paths = PATHS.map(|(_, path)| path);
         let answers = runtime.block_on(ask(&self.address, &paths, self.limits));
-        answers.map_err(|failure| clean(&failure.to_string(), REASON_MAX))
+        answers.map_err(|told| clean(&told, REASON_MAX))
     }
 
-    fn misread(&self, misread: Misread) -> String {
-        clean(&self.address.not_understood(misread.path, misread.why).to_string(), REASON_MAX)
+    fn misread(&self, misread: &Misread) -> String {
+        clean(&not_understood(&self.address, misread.path, &misread.why), REASON_MAX)
     }
 }
 

@@ -21,9 +21,9 @@ use super::{ANSWERS, answers, pages};
 use crate::blame::{Cause, Limit, Owner, Phase, Reason, Slow, Surroundings, Totals, Vector, Verdict};
 use crate::cgroup::Groups;
 use crate::clock::BootTime;
-use crate::export::client::Limits;
 use crate::export::{self, Shared};
 use crate::health::Health;
+use crate::http_client::Limits;
 use crate::registry::Registries;
 use crate::request::record::Progress;
 use crate::signal::latency::tests::{record, workload};
@@ -64,7 +64,7 @@ fn pages_server(answers: Vec<Vec<u8>>) -> SocketAddr {
 }
 
 fn source(address: SocketAddr, limits: Limits) -> Source {
-    Source::with_limits(address.to_string().parse().unwrap(), limits).unwrap()
+    Source::with_limits(address.into(), limits).unwrap()
 }
 
 /// Why there are no pages.
@@ -76,7 +76,7 @@ fn failure(address: SocketAddr, limits: Limits) -> String {
 }
 
 fn written(address: SocketAddr, form: Form) -> Result<String, String> {
-    let options = Options { address: address.to_string().parse().unwrap(), interval: INTERVALS.0, form };
+    let options = Options { address: address.into(), interval: INTERVALS.0, form };
     let mut out = Vec::new();
     let outcome = run(&options, &mut out);
     let text = String::from_utf8(out).unwrap();

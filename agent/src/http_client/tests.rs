@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use axum::Router;
-use axum::http::header;
-use axum::routing::get;
+use axum::http::HeaderMap;
+use axum::routing::get as route;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -15,7 +15,7 @@ const SHORT: Limits = Limits { time: Duration::from_millis(300), bytes: 1000 };
 
 async fn listener() -> (TcpListener, Address) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let address = listener.local_addr().unwrap().into();
     (listener, address)
 }
 
@@ -31,7 +31,8 @@ async fn raw(answer: &'static [u8], then: Then) -> Address {
     let (listener, address) = listener().await;
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.read_u8().await.unwrap();
+        // All that it is asked: closed with bytes unread, a connection is reset.
+        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
         stream.write_all(answer).await.unwrap();
         while then == Then::GoesOn && stream.write_all(&[b' '; 100]).await.is_ok() {}
         while then == Then::Waits && stream.read_u8().await.is_ok() {}
@@ -47,19 +48,19 @@ enum Then {
 }
 
 async fn failure(address: &Address, limits: Limits) -> String {
-    ask(address, &["/page"], limits).await.unwrap_err().to_string()
+    get(address, &["/page"], "text/plain", limits).await.unwrap_err().to_string()
 }
 
 #[test]
-fn addresses_are_understood_or_refused_with_an_example() {
+fn addresses_are_understood_or_refused() {
     let check = |text: &str, expected: Option<(&str, u16, &str)>| {
-        let address: Result<Address, String> = text.parse();
+        let address = Address::parse(text, 9940);
         match (&address, expected) {
             (Ok(address), Some((host, port, shown))) => {
                 let found = (address.host.as_str(), address.port, address.to_string());
                 assert_eq!(found, (host, port, shown.to_owned()), "{text}");
             }
-            (Err(error), None) => assert!(error.contains("http://127.0.0.1:9940"), "{text}: {error}"),
+            (Err(error), None) => assert!(!error.is_empty(), "{text}"),
             _ => panic!("{text} is {address:?}, not {expected:?}"),
         }
     };
@@ -82,62 +83,64 @@ fn addresses_are_understood_or_refused_with_an_example() {
     ] {
         check(text, None);
     }
+    for number in ["127.0.0.1:80", "[::1]:80"] {
+        let address = Address::from(number.parse::<SocketAddr>().unwrap());
+        assert_eq!(Ok(address), Address::parse(number, 1));
+    }
 }
 
 #[tokio::test]
 async fn pages_come_in_the_order_asked_for_over_one_connection() {
     let (listener, address) = listener().await;
     let connections = tokio::spawn(async move {
-        let router = Router::new().route("/n/a", get("1")).route("/n/b", get(|| async { "x".repeat(1000) }));
+        let accepted = |headers: HeaderMap| async move { headers[ACCEPT].to_str().unwrap().to_owned() };
+        let long = || async { "x".repeat(1000) };
+        let router = Router::new().route("/n/a", route(accepted)).route("/n/b", route(long));
         let (stream, _) = listener.accept().await.unwrap();
         let service = hyper_util::service::TowerToHyperService::new(router);
         drop(listener);
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
     });
     let address = Address { base: "/n".to_owned(), ..address };
-    let answers = ask(&address, &["/a", "/b"], LIMITS).await.unwrap();
-    assert_eq!((answers[0].as_slice(), answers[1].len()), (b"1".as_slice(), 1000));
+    let answers = get(&address, &["/a", "/b"], "text/plain", LIMITS).await.unwrap();
+    assert_eq!((answers[0].as_slice(), answers[1].len()), (b"text/plain".as_slice(), 1000));
     connections.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_in_one_sentence() {
+async fn an_answer_without_a_length_ends_with_its_connection() {
+    let address = raw(b"HTTP/1.1 200 OK\r\n\r\nshort", Then::Closes).await;
+    assert_eq!(get(&address, &["/page"], "text/plain", LIMITS).await.unwrap(), [b"short"]);
+}
+
+#[tokio::test]
+async fn nobody_there_is_said() {
     let (listener, address) = listener().await;
     drop(listener);
-    let said = failure(&address, LIMITS).await;
-    let expected = format!(
-        "no answer of an agent from {address}: Connection refused (os error 111); start the agent there \
-         (`inferscope run`), or name the address that it listens on (`export.listen`)"
-    );
-    assert_eq!(said, expected);
+    assert_eq!(failure(&address, LIMITS).await, format!("{address}: Connection refused (os error 111)"));
 }
 
 #[tokio::test]
 async fn another_status_is_told_with_what_the_server_says() {
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    let busy = move || async move {
-        (StatusCode::SERVICE_UNAVAILABLE, json, "{\"error\":\"too many connections\"}")
-    };
-    let address = server(Router::new().route("/page", get(busy))).await;
-    let said = failure(&address, LIMITS).await;
-    assert!(said.contains("/page: it answered 503 Service Unavailable (too many connections); "), "{said}");
-    let address = server(Router::new()).await;
-    let said = failure(&address, LIMITS).await;
-    assert!(
-        said.contains("/page: it answered 404 Not Found; name an inferscope agent that is at least"),
-        "{said}"
+    let busy = || async { (StatusCode::SERVICE_UNAVAILABLE, "too many connections") };
+    let address = server(Router::new().route("/page", route(busy))).await;
+    let Failure { url, why } = get(&address, &["/page"], "text/plain", LIMITS).await.unwrap_err();
+    assert_eq!(
+        (url, why.to_string()),
+        (format!("{address}/page"), "it answered 503 Service Unavailable".into())
     );
+    assert!(matches!(why, Why::Status(_, said) if said == b"too many connections"));
     // One that has no end is no reason to wait for it.
     let address = raw(b"HTTP/1.1 500 Oh\r\n\r\n", Then::GoesOn).await;
     let said = failure(&address, LIMITS).await;
-    assert!(said.contains("it answered 500 Internal Server Error; "), "{said}");
+    assert!(said.ends_with("/page: it answered 500 Internal Server Error"), "{said}");
 }
 
 #[tokio::test]
 async fn an_answer_is_bounded_in_size() {
     let long = || async { "x".repeat(1001) };
-    let address = server(Router::new().route("/page", get(long))).await;
-    let expected = "its answer is longer than 1000 bytes; ";
+    let address = server(Router::new().route("/page", route(long))).await;
+    let expected = "its answer is longer than 1000 bytes";
     let said = failure(&address, LIMITS).await;
     assert!(said.contains(expected), "{said}");
     let address = raw(b"HTTP/1.1 200 OK\r\n\r\n", Then::GoesOn).await;
@@ -156,20 +159,19 @@ async fn an_answer_is_bounded_in_time() {
         let began = Instant::now();
         let said = failure(&address, SHORT).await;
         assert!(began.elapsed() >= SHORT.time, "{:?}", began.elapsed());
-        assert!(said.contains("no whole answer within 0.3 s; "), "{said}");
+        assert!(said.contains("no whole answer within 0.3 s"), "{said}");
     }
 }
 
 #[tokio::test]
 async fn what_speaks_otherwise_or_leaves_is_told_apart() {
-    let address = raw(b"220 mail ready\r\n", Then::Waits).await;
-    let said = failure(&address, LIMITS).await;
-    assert!(said.contains("what answers there does not speak HTTP/1.1; "), "{said}");
+    for answer in [b"220 mail ready\r\n".as_slice(), b"SSH-2.0-OpenSSH\r\n"] {
+        let said = failure(&raw(answer, Then::Waits).await, LIMITS).await;
+        assert!(said.contains("what answers there does not speak HTTP/1.1"), "{said}");
+    }
     for answer in [b"".as_slice(), b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{}"] {
         let address = raw(answer, Then::Closes).await;
         let said = failure(&address, LIMITS).await;
-        // A server that leaves without having read all that it was asked resets the connection.
-        let gone = ["closed before the answer was complete; ", "Connection reset by peer"];
-        assert!(gone.iter().any(|gone| said.contains(gone)), "{said}");
+        assert!(said.contains("closed before the answer was complete"), "{said}");
     }
 }
