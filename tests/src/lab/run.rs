@@ -80,9 +80,7 @@ impl Lab {
         let found = || agent.read_log().ok()?.contains(": following ").then_some(());
         until(PATIENCE, found).with_context(|| format!("not followed: {:?}", agent.read_log()))?;
         let victim = Victim::find(server.tgid(), group, file)?;
-        if let Some(group) = group {
-            [victim.api, victim.engine, victim.helper].iter().try_for_each(|tgid| group.take(*tgid))?;
-        }
+        victim.enter_group()?;
         let clean = load(&server.endpoint, "chat-stream-usage", CLEAN).join().map_err(panicked)??;
         let mix = if fault == Fault::SlowClient { "slow-reader" } else { "chat-stream-usage" };
         let faulted = load(&server.endpoint, mix, FAULTED);
@@ -100,7 +98,7 @@ impl Lab {
     }
 }
 
-fn panicked<T>(_: T) -> anyhow::Error {
+pub(super) fn panicked<T>(_: T) -> anyhow::Error {
     anyhow::anyhow!("the load client panicked")
 }
 
