@@ -1,21 +1,26 @@
 //! `faults`: what the agent blames when something is done to a server on purpose.
 //!
-//! In: this node, with root rights and without another agent. Out: a row for each fault, what was done beside what was
-//! blamed, and the same as JSON in `BUILD/faults.json`; the exit status is 1 where too much is blamed wrongly. What this
-//! machine cannot do (a control group that limits disks, say) is a row with the reason.
+//! In: this node, with root rights and without another agent; for the real vLLM CPython 3.12 and the recipe in
+//! `tests/real-vllm`. Out: for each server a row for each fault, what was done beside what was blamed, and the same as
+//! JSON in `BUILD/faults.json`; the exit status is 1 where too much is blamed wrongly. What this machine cannot do (a
+//! control group that limits disks, say) is a row with the reason.
 
 use crate::build::{self, Profile};
 use crate::place::Place;
+use crate::real_vllm::RealVllm;
 use crate::setup::{self, Scope};
 use crate::shell;
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
 use std::process::{Command, ExitCode};
 
 #[derive(Args)]
 pub struct Options {
+    /// What the faults are done to; a real vLLM is fetched first, 5 GB
+    #[arg(long, value_enum, default_value_t = Server::All)]
+    server: Server,
     /// Only this fault; may be repeated: clean, stop-api, stop-engine, event-loop, hogs, quota, memory, major-faults,
-    /// block-io, slow-client, bystander, hogs-and-stop
+    /// block-io, slow-client, bystander, hogs-and-stop; of a real vLLM alone stop-worker, queue, preemption, long-prompt
     #[arg(long)]
     fault: Vec<String>,
     /// Everything is built: what this runs as root through sudo
@@ -23,19 +28,37 @@ pub struct Options {
     built: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Server {
+    Demonstration,
+    Vllm,
+    All,
+}
+
 pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     shell::expect_root_or_sudo()?;
+    let vllm = RealVllm::find(place)?;
     if !options.built {
         setup::ensure(place, Scope::BuildAndTests)?;
+        if options.server != Server::Demonstration {
+            vllm.set_up(false).context("without it: --server demonstration")?;
+        }
         build::agent_and_test_programs(place, Profile::Release)?;
     }
     if !shell::is_root() {
-        return Err(shell::again_as_root(&[]));
+        return Err(vllm.again_as_root());
     }
     let json = place.build.join("faults.json");
     let mut faults = Command::new(place.binary(Profile::Release.folder(), "inferscope-faults"));
     faults.arg("--programs").arg(place.build.join(Profile::Release.folder())).arg("--json").arg(&json);
     faults.args(options.fault.iter().flat_map(|fault| ["--fault", fault]));
+    if options.server != Server::Demonstration {
+        faults.arg("--vllm").arg(vllm.script()).arg("--vllm-installed").arg(&vllm.installed);
+        RealVllm::prepare(&mut faults);
+    }
+    if options.server == Server::Vllm {
+        faults.arg("--no-demonstration");
+    }
     let held = shell::shown(&mut faults);
     println!("faults: the same as JSON: {}", json.display());
     Ok(if held.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,7 +1,7 @@
 //! Every developer verb of inferscope, as `cargo xtask VERB`; CI runs the same ones.
 //!
 //! In: the command line. Out: the verb's own lines on the terminal, and the exit status.
-//! Each verb is one file that can be read alone; `place`, `shell`, `child`, `http` and `agent` are what they share.
+//! Each verb is one file that can be read alone; `place`, `shell`, `child`, `http`, `agent` and `real_vllm` are what they share.
 //! No verb is needed to use a built agent.
 
 mod agent;
@@ -14,6 +14,7 @@ mod golden;
 mod http;
 mod kernel;
 mod place;
+mod real_vllm;
 mod run;
 mod setup;
 mod shell;
@@ -49,7 +50,7 @@ enum Verb {
     Kernel(kernel::Options),
     /// Hours of mixed traffic while servers come and go: does anything grow or go missing; needs root rights
     Soak(soak::Options),
-    /// Do faults to a server, and see what the agent blames; needs root rights
+    /// Do faults to a demonstration server and a real vLLM, and see what the agent blames; needs root rights
     Faults(faults::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),

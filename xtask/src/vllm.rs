@@ -9,6 +9,7 @@ use crate::agent::Agent;
 use crate::build::{self, Profile};
 use crate::child::{Running, StopRequest};
 use crate::place::Place;
+use crate::real_vllm::RealVllm;
 use crate::setup::{self, Scope};
 use crate::shell;
 use anyhow::{Context as _, Result, bail};
@@ -23,8 +24,6 @@ use std::time::{Duration, Instant};
 const AGENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9940);
 /// Not vLLM's own 8000, where somebody else's server may be.
 const PORT: &str = "8017";
-/// Two API servers on two busy processors take a minute.
-const SERVER_LIMIT: Duration = Duration::from_secs(300);
 /// From a server's health to the agent's knowing it: it looks once in a while, and the kernel tells it of new ones.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(30);
 /// From the last byte on the wire to the agent's record of it: events are handed over in batches.
@@ -74,32 +73,22 @@ const MODES: [Mode; 4] = [
 struct Bench<'a> {
     place: &'a Place,
     options: &'a Options,
-    /// The recipe's scripts.
-    recipe: PathBuf,
-    /// The installed server.
-    server: PathBuf,
+    vllm: RealVllm,
     /// Logs.
     work: PathBuf,
 }
 
 pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     shell::expect_root_or_sudo()?;
-    let cache = cache_folder()?;
-    let bench = Bench {
-        place,
-        options,
-        recipe: place.root.join("tests/real-vllm"),
-        server: cache.join("inferscope/real-vllm"),
-        work: place.work("vllm")?,
-    };
+    let bench = Bench { place, options, vllm: RealVllm::find(place)?, work: place.work("vllm")? };
     let modes: Vec<&Mode> = MODES.iter().filter(|mode| mode.is_chosen(options.mode)).collect();
     if !options.built {
         setup::ensure(place, Scope::BuildAndTests)?;
-        set_up_server(&bench, modes.iter().any(|mode| mode.choice == Choice::Rust))?;
+        bench.vllm.set_up(modes.iter().any(|mode| mode.choice == Choice::Rust))?;
         build::agent_and_test_programs(place, Profile::Release)?;
     }
     if !shell::is_root() {
-        return Err(shell::again_as_root(&[("XDG_CACHE_HOME", &cache)]));
+        return Err(bench.vllm.again_as_root());
     }
     let stop = StopRequest::listen()?;
     let mut verdicts = Vec::new();
@@ -129,12 +118,6 @@ fn conclude(verdicts: &[(&str, Result<bool>)]) -> ExitCode {
     if hold == verdicts.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn set_up_server(bench: &Bench<'_>, rust: bool) -> Result<()> {
-    let mut setup = Command::new(bench.recipe.join("setup"));
-    setup.arg(&bench.server).env("WITH_RUST", if rust { "1" } else { "0" });
-    shell::shown(&mut setup).context("set up the real vLLM server (tests/real-vllm/README.md)")
-}
-
 /// Whether all bounds hold in this mode; whatever was started has ended when it returns.
 fn measure(bench: &Bench<'_>, mode: &Mode, stop: &StopRequest) -> Result<bool> {
     let start_agent = || Agent::start(bench.place, AGENT, "", stop)?.context("ended as asked");
@@ -158,14 +141,9 @@ fn measure(bench: &Bench<'_>, mode: &Mode, stop: &StopRequest) -> Result<bool> {
 fn start_server(bench: &Bench<'_>, mode: &Mode, stop: &StopRequest) -> Result<Running> {
     let log = bench.work.join(format!("{}-serve.log", mode.name));
     let server_log = bench.work.join(format!("{}-vllm.log", mode.name));
-    let mut command = Command::new(bench.recipe.join("serve"));
-    command.arg(&bench.server);
-    command.env("PORT", PORT).env("FOREGROUND", "1").env("LOG", &server_log);
-    command.env("WAIT", SERVER_LIMIT.as_secs().to_string());
-    // Bound to one processor, vLLM's worker starves whatever else has to run there on a small machine.
-    if env::var_os("VLLM_CPU_OMP_THREADS_BIND").is_none() {
-        command.env("VLLM_CPU_OMP_THREADS_BIND", "nobind");
-    }
+    let mut command = Command::new(bench.vllm.script());
+    command.arg(&bench.vllm.installed).env("PORT", PORT).env("FOREGROUND", "1").env("LOG", &server_log);
+    RealVllm::prepare(&mut command);
     match mode.choice {
         Choice::Rust => drop(command.env("RUST", "1")),
         Choice::Api2 => drop(command.args(["--api-server-count", "2"])),
@@ -241,14 +219,6 @@ fn client(bench: &Bench<'_>, mode: &Mode) -> Command {
 fn socket() -> PathBuf {
     // Paths of Unix sockets end at 108 bytes, which a build folder may exceed.
     env::temp_dir().join(format!("inferscope-vllm-{}.sock", std::process::id()))
-}
-
-/// As the recipe: `XDG_CACHE_HOME`, else `~/.cache`.
-fn cache_folder() -> Result<PathBuf> {
-    if let Some(folder) = env::var_os("XDG_CACHE_HOME") {
-        return Ok(folder.into());
-    }
-    Ok(env::home_dir().context("find the home folder; set XDG_CACHE_HOME")?.join(".cache"))
 }
 
 impl Mode {

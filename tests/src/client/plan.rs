@@ -234,6 +234,8 @@ pub struct Source {
     pub models: Vec<String>,
     pub max_tokens: u32,
     pub prompt_bytes: usize,
+    /// Sizes are these, and not drawn up to them.
+    pub exact: bool,
     /// Names of scripts, one for each request in turn; none for a server without scripts.
     pub scenarios: Vec<String>,
 }
@@ -285,9 +287,11 @@ fn one(source: &Source, rng: &mut Rng, index: usize) -> Planned {
             bytes: match kind {
                 Kind::LargePrompt => 300_000,
                 Kind::HugePrompt => 1_000_000,
+                _ if source.exact => source.prompt_bytes,
                 _ => rng.usize(1..=source.prompt_bytes.max(1)),
             },
-            max_tokens: rng.u32(1..=source.max_tokens.max(1)),
+            max_tokens: if source.exact { source.max_tokens } else { rng.u32(1..=source.max_tokens.max(1)) },
+            whole: source.exact,
             stream: kind.streams(),
             usage: matches!(
                 kind,
@@ -334,6 +338,7 @@ mod tests {
             models: vec!["m".to_owned()],
             max_tokens: 8,
             prompt_bytes: 100,
+            exact: false,
             scenarios: Vec::new(),
         }
     }
@@ -345,6 +350,13 @@ mod tests {
         assert_eq!(plans, planned(&source("all")));
         let other = planned(&Source { seed: 6, ..source("all") });
         assert_ne!(plans, other);
+    }
+
+    #[test]
+    fn exact_sizes_are_not_drawn() {
+        let plans = planned(&Source { exact: true, ..source("chat-stream-usage") });
+        assert!(plans.iter().all(|plan| (plan.body.bytes, plan.body.max_tokens) == (100, 8)));
+        assert!(plans[0].body.body("/v1/completions").len() < planned(&source("large-prompt"))[0].body.bytes);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Prompt {
     pub model_first: bool,
     pub bytes: usize,
     pub max_tokens: u32,
+    /// The server is not asked to cut it to what any model takes.
+    pub whole: bool,
     pub stream: bool,
     pub usage: bool,
     pub continuous_usage: bool,
@@ -72,7 +74,9 @@ impl Prompt {
     fn sampled(&self, mut fields: Value) -> Value {
         fields["max_tokens"] = json!(self.max_tokens);
         fields["ignore_eos"] = json!(true);
-        fields["truncate_prompt_tokens"] = json!(1000);
+        if !self.whole {
+            fields["truncate_prompt_tokens"] = json!(1000);
+        }
         fields
     }
 

@@ -42,6 +42,8 @@ pub struct Options {
     pub models: Vec<String>,
     pub max_tokens: u32,
     pub prompt_bytes: usize,
+    /// Every prompt and every answer is as large as it may be, and no server is asked to cut one.
+    pub exact: bool,
 }
 
 impl Options {
@@ -61,6 +63,7 @@ impl Options {
             models: vec!["demo".to_owned()],
             max_tokens: 16,
             prompt_bytes: 400,
+            exact: false,
         }
     }
 
@@ -118,6 +121,7 @@ pub async fn run(options: &Options, progress: impl Fn(Progress)) -> Result<Repor
         models: options.models.clone(),
         max_tokens: options.max_tokens,
         prompt_bytes: options.prompt_bytes,
+        exact: options.exact,
         scenarios: options.scenarios.clone(),
     });
     let total = plans.len();

@@ -70,6 +70,12 @@ impl Blamed {
         (self.ended_unix_seconds.min(to) - self.began().max(from)).max(0.0)
     }
 
+    /// What it counts for, where it was slow.
+    #[must_use]
+    pub fn slow(&self) -> Option<&str> {
+        self.blame.as_ref()?.slow.as_deref()
+    }
+
     /// Its causes, the one with most excess first.
     #[must_use]
     pub fn causes(&self) -> Vec<&str> {

@@ -55,10 +55,18 @@ pub enum Fault {
     Bystander,
     /// Others burn the processor, and the engine is stopped again and again
     HogsAndStop,
+    /// The worker's process is stopped (real vLLM only, as those that follow)
+    StopWorker,
+    /// It works on one request at a time, and more come
+    Queue,
+    /// Its cache holds a fraction of what it took on, so that it gives up work
+    Preemption,
+    /// A very long prompt comes beside short ones, again and again
+    LongPrompt,
 }
 
 impl Fault {
-    /// All of them.
+    /// All that are done to the demonstration server.
     pub const ALL: [Self; 12] = [
         Self::Clean,
         Self::StopApi,
@@ -90,6 +98,10 @@ impl Fault {
             Self::SlowClient => "slow client",
             Self::Bystander => "bystander stopped",
             Self::HogsAndStop => "hogs, engine stopped",
+            Self::StopWorker => "worker stopped",
+            Self::Queue => "one at a time",
+            Self::Preemption => "tiny cache",
+            Self::LongPrompt => "long prompt beside",
         }
     }
 
@@ -98,7 +110,7 @@ impl Fault {
     pub fn expected(self) -> &'static [&'static str] {
         match self {
             Self::Clean | Self::Bystander => &[],
-            Self::StopApi | Self::StopEngine => &["stopped"],
+            Self::StopApi | Self::StopEngine | Self::StopWorker => &["stopped"],
             Self::EventLoop => &["event_loop"],
             Self::Hogs => &["run_queue"],
             Self::Quota => &["cpu_throttle"],
@@ -107,7 +119,16 @@ impl Fault {
             Self::BlockIo => &["block_io"],
             Self::SlowClient => &["send_wait"],
             Self::HogsAndStop => &["stopped", "run_queue"],
+            Self::Queue => &["queued"],
+            Self::Preemption => &["preempted"],
+            Self::LongPrompt => &["neighbour"],
         }
+    }
+
+    /// What it should be called is no cause of the vector: it is what `rest` was.
+    #[must_use]
+    pub fn is_work(self) -> bool {
+        matches!(self, Self::Queue | Self::Preemption | Self::LongPrompt)
     }
 
     /// What the engine does at each step, with a file of its own.
@@ -119,6 +140,12 @@ impl Fault {
             Self::BlockIo => Some(format!("direct:{}", file.display())),
             _ => None,
         }
+    }
+
+    /// Something of it goes on outside of the stretches of time that are told: no request beside it is untouched.
+    #[must_use]
+    pub fn goes_on_between(self) -> bool {
+        matches!(self, Self::SlowClient | Self::HogsAndStop)
     }
 
     /// It needs a large file to do it with.
@@ -140,6 +167,8 @@ pub struct Victim {
     pub api: u32,
     pub engine: u32,
     pub helper: u32,
+    /// Of a real vLLM.
+    pub worker: Option<u32>,
     pub group: Option<Group>,
     /// A large file on a disk.
     pub file: PathBuf,
@@ -157,22 +186,47 @@ impl Victim {
     }
 
     fn of(api: u32, group: Option<Group>, file: PathBuf) -> Result<Self> {
-        let path = format!("/proc/{api}/task/{api}/children");
-        let children = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let family = family(api);
         let title = |tgid: &u32| fs::read_to_string(format!("/proc/{tgid}/cmdline")).unwrap_or_default();
-        let children: Vec<u32> =
-            children.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let find = |begins: &str| children.iter().copied().find(|tgid| title(tgid).starts_with(begins));
+        let find = |word: &str| family.iter().copied().find(|tgid| title(tgid).contains(word));
         let engine = find("VLLM::EngineCore").context("the server has no engine")?;
         let helper = find("resource_tracker").context("the server has no helper")?;
-        Ok(Self { api, engine, helper, group, file })
+        Ok(Self { api, engine, helper, worker: find("VLLM::Worker"), group, file })
+    }
+
+    /// Moves all of the server into its group, where it has one.
+    ///
+    /// # Errors
+    ///
+    /// Where one of them is gone.
+    pub fn enter_group(&self) -> Result<()> {
+        let Some(group) = &self.group else { return Ok(()) };
+        family(self.api).into_iter().try_for_each(|tgid| group.take(tgid))
     }
 
     fn tasks(&self) -> Vec<u32> {
-        let of = |tgid: u32| fs::read_dir(format!("/proc/{tgid}/task")).into_iter().flatten().flatten();
-        let tasks = [self.api, self.engine].into_iter().flat_map(of);
-        tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+        family(self.api).into_iter().flat_map(threads).collect()
     }
+}
+
+fn threads(tgid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{tgid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// A process and all that it started.
+fn family(tgid: u32) -> Vec<u32> {
+    let mut family = vec![tgid];
+    let mut next = 0;
+    while let Some(tgid) = family.get(next).copied() {
+        for tid in threads(tgid) {
+            let children = fs::read_to_string(format!("/proc/{tgid}/task/{tid}/children"));
+            let children = children.unwrap_or_default();
+            family.extend(children.split_ascii_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        }
+        next += 1;
+    }
+    family
 }
 
 /// Does it to `victim` for so long; the stretches of wall time in which it was so.
@@ -195,9 +249,12 @@ pub fn inject(fault: Fault, victim: &Victim, time: Duration) -> Result<Vec<(f64,
         Ok(vec![(began, wall())])
     };
     match fault {
-        Fault::Clean | Fault::SlowClient => lasting(Lasting::default()),
+        Fault::Clean | Fault::SlowClient | Fault::Queue | Fault::Preemption | Fault::LongPrompt => {
+            lasting(Lasting::default())
+        }
         Fault::StopApi => again(&|| stop(victim.api)),
         Fault::StopEngine => again(&|| stop(victim.engine)),
+        Fault::StopWorker => again(&|| stop(victim.worker.context("the server has no worker")?)),
         Fault::Bystander => again(&|| stop(victim.helper)),
         Fault::EventLoop => again(&|| {
             let from = wall();
@@ -221,7 +278,7 @@ pub fn inject(fault: Fault, victim: &Victim, time: Duration) -> Result<Vec<(f64,
         }
         Fault::Memory => {
             let group = victim.group.as_ref().context("there is no control group")?;
-            let limit = group.limit_memory(&[victim.api, victim.engine], &victim.file)?;
+            let limit = group.limit_memory(&victim.file)?;
             let stretches = lasting(Lasting::default());
             limit.lift()?;
             stretches

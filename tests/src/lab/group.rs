@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result, bail};
 const ROOT: &str = "/sys/fs/cgroup";
 /// Period of a quota, the kernel's default.
 const PERIOD_US: u64 = 100_000;
-/// Memory beyond what the server has as the limit is set.
-const MEMORY_LEFT: u64 = 12 << 20;
+/// Of a group of version 1: memory beyond what it uses.
+const MEMORY_LEFT: u64 = 8 << 20;
 /// Written again and again, more than the group may have.
 const DIRTY_MIB: u64 = 64;
 /// Of a group of version 2: so much less than it uses. The kernel makes it sleep by the square of this.
 const LESS_PERCENT: u64 = 4;
-/// At what a group uses, in a second.
+/// At what a group uses: so many in a second.
 const LOOKS: u32 = 200;
 
 /// A group of its own; it goes with the last value.
@@ -136,13 +136,13 @@ impl Group {
     /// # Errors
     ///
     /// Where it cannot be limited.
-    pub fn limit_memory(&self, tgids: &[u32], file: &Path) -> Result<Limit> {
+    pub fn limit_memory(&self, file: &Path) -> Result<Limit> {
+        let most = self.most_memory()?;
         if self.v2 {
             let path = self.file("memory", "memory.high");
-            write(&path, &(self.most_memory()? * (100 - LESS_PERCENT) / 100).to_string())?;
+            write(&path, &(most * (100 - LESS_PERCENT) / 100).to_string())?;
             return Ok(Limit { undo: vec![(path, "max".to_owned())], writer: None });
         }
-        let has = tgids.iter().map(|tgid| resident(*tgid)).sum::<Result<u64>>()?;
         let path = self.file("memory", "memory.limit_in_bytes");
         let script = format!(
             "echo $$ > {}; while :; do dd if=/dev/zero of={} bs=1M count={DIRTY_MIB} conv=notrunc; done",
@@ -153,13 +153,13 @@ impl Group {
         let writer = writer.args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
         let writer = Some(writer.context("start a writer")?);
         let limit = Limit { undo: vec![(path.clone(), "-1".to_owned())], writer };
-        write(&path, &(has + MEMORY_LEFT).to_string())?;
+        write(&path, &(most + MEMORY_LEFT).to_string())?;
         Ok(limit)
     }
 
-    /// Of a group of version 2, over a second.
+    /// Bytes that it uses at most, over a second.
     fn most_memory(&self) -> Result<u64> {
-        let path = self.file("memory", "memory.current");
+        let path = self.file("memory", if self.v2 { "memory.current" } else { "memory.usage_in_bytes" });
         let mut most = 0;
         for _ in 0..LOOKS {
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -167,6 +167,16 @@ impl Group {
             sleep(Duration::from_secs(1) / LOOKS);
         }
         Ok(most)
+    }
+
+    /// Sets a limit that limits nothing: the kernel has the disk stand still as it is given its first one.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be limited.
+    pub fn prepare_disk(&self, file: &Path) -> Result<()> {
+        let Limit { .. } = self.limit_disk(file, u64::from(u32::MAX))?;
+        Ok(())
     }
 
     /// Leaves it so many bytes a second of the disk that has a file.
@@ -204,12 +214,6 @@ impl Limit {
         }
         undone
     }
-}
-
-fn resident(tgid: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{tgid}/statm")).context("read what it has")?;
-    let pages: u64 = text.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no number")?;
-    Ok(pages * 4096)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

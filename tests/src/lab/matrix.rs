@@ -17,17 +17,22 @@ const RIGHT_MIN: f64 = 0.95;
 const WRONG_MAX: f64 = 0.01;
 /// Of a fault: requests put down to something else that are shown.
 const SHOWN_MAX: usize = 5;
+/// Of the slow requests of what a server's own work does: share that must be called so. At most the others may stay
+/// `rest`.
+const NAMED_MIN: f64 = 0.8;
 
 /// One fault.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
     pub fault: &'static str,
     pub expected: Vec<&'static str>,
-    /// Requests that it hit.
+    /// Share of the hit ones that must be right.
+    pub right_min: f64,
+    /// Requests that it hit; of what the server's own work does, the slow ones.
     pub affected: usize,
     /// Those of them with the expected causes first, in any order.
     pub right: usize,
-    /// First causes of those that it hit.
+    /// First causes of those that it hit; or what they are called.
     pub causes: BTreeMap<String, usize>,
     /// Requests that it did not hit, and those of them that are slow by a cause of the machine's.
     pub others: usize,
@@ -79,25 +84,43 @@ impl Row {
             *causes.entry(first).or_default() += 1;
         }
         // Those that the fault touched in part are neither.
-        let untouched = faulted.iter().filter(|request| expected.is_empty() || overlap(request) <= 0.0);
+        let beside = |request: &Blamed| !fault.goes_on_between() && overlap(request) <= 0.0;
+        let untouched = faulted.iter().filter(|request| expected.is_empty() || beside(request));
         let others: Vec<&Blamed> = clean.iter().chain(untouched).collect();
-        let wrong = |request: &&&Blamed| {
-            let slow = request.blame.as_ref().and_then(|blame| blame.slow.as_deref());
-            let machine =
-                ["stopped", "cpu_throttle", "run_queue", "memory_reclaim", "major_fault", "block_io"];
-            let machine = machine.iter().chain(&["event_loop", "send_wait"]).copied();
-            slow.is_some_and(|slow| machine.into_iter().any(|cause| cause == slow))
-        };
         Self {
             fault: fault.name(),
             expected: expected.to_vec(),
+            right_min: RIGHT_MIN,
             affected: affected.len(),
             right: affected.iter().filter(right).count(),
             causes,
             others: others.len(),
-            wrong: others.iter().filter(wrong).count(),
+            wrong: blamed(&others),
             missed,
-            refused: None,
+            ..Self::default()
+        }
+    }
+
+    /// Of requests without and with a fault that is the server's own work: who waits for whom, nobody but the server
+    /// knows, so what the agent says is slow must be called so.
+    #[must_use]
+    pub fn of_work(fault: Fault, clean: &[Blamed], faulted: &[Blamed]) -> Self {
+        let expected = fault.expected();
+        let slow: Vec<&str> = faulted.iter().filter_map(Blamed::slow).collect();
+        let mut causes = BTreeMap::new();
+        for name in &slow {
+            *causes.entry((*name).to_owned()).or_default() += 1;
+        }
+        Self {
+            fault: fault.name(),
+            expected: expected.to_vec(),
+            right_min: NAMED_MIN,
+            affected: slow.len(),
+            right: slow.iter().filter(|name| expected.contains(name)).count(),
+            causes,
+            others: clean.len(),
+            wrong: blamed(&clean.iter().collect::<Vec<_>>()),
+            ..Self::default()
         }
     }
 
@@ -105,9 +128,16 @@ impl Row {
     #[must_use]
     pub fn holds(&self) -> bool {
         let hits = self.expected.is_empty() || self.affected > 0;
-        let right = self.right as f64 >= self.affected as f64 * RIGHT_MIN;
+        let right = self.right as f64 >= self.affected as f64 * self.right_min;
         hits && right && self.wrong as f64 <= (self.others as f64 * WRONG_MAX).max(1.0)
     }
+}
+
+/// How many are slow by a cause of the machine's.
+fn blamed(requests: &[&Blamed]) -> usize {
+    let machine = ["stopped", "cpu_throttle", "run_queue", "memory_reclaim", "major_fault", "block_io"];
+    let machine: Vec<&str> = machine.into_iter().chain(["event_loop", "send_wait"]).collect();
+    requests.iter().filter(|request| request.slow().is_some_and(|slow| machine.contains(&slow))).count()
 }
 
 impl Matrix {

@@ -85,8 +85,9 @@ impl Lab {
         let found = || agent.read_log().ok()?.contains(": following ").then_some(());
         until(PATIENCE, found).with_context(|| format!("not followed: {:?}", agent.read_log()))?;
         let victim = Victim::find(server.tgid(), group, file)?;
-        if let Some(group) = group {
-            [victim.api, victim.engine, victim.helper].iter().try_for_each(|tgid| group.take(*tgid))?;
+        victim.enter_group()?;
+        if let Some(group) = group.filter(|_| fault.needs_file()) {
+            group.prepare_disk(file)?;
         }
         let clean = self.load(&server.endpoint, "chat-stream-usage", CLEAN).join().map_err(panicked)??;
         let mix = if fault == Fault::SlowClient { "slow-reader" } else { "chat-stream-usage" };
@@ -124,7 +125,7 @@ impl Lab {
     }
 }
 
-fn panicked<T>(_: T) -> anyhow::Error {
+pub(super) fn panicked<T>(_: T) -> anyhow::Error {
     anyhow::anyhow!("the load client panicked")
 }
 

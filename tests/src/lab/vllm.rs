@@ -1,0 +1,253 @@
+//! The laboratory with a real vLLM: what is done to any server, and what its own queue, cache and batch do.
+//!
+//! In: the recipe of `tests/real-vllm` and what it installed. Out: a row for each fault. Faults that need the same options
+//! share one server; the agent is a new one for each.
+
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::blamed::{Blamed, fetch};
+use super::fault::{Fault, Victim, inject};
+use super::group::Group;
+use super::matrix::{Matrix, Row};
+use super::run::panicked;
+use super::traffic::{Burst, Size, Traffic};
+use crate::harness::{AgentProcess, Guard, free_address};
+use crate::socket::Endpoint;
+use crate::stage::until;
+
+/// Load without the fault: enough requests of one size for their median.
+const CLEAN: Duration = Duration::from_secs(10);
+/// The agent finds a server, and lists a request, within this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The fault ends so long before the load.
+const SETTLES: Duration = Duration::from_secs(2);
+/// What most requests are.
+const SMALL: Size = Size { prompt_bytes: 300, max_tokens: 16 };
+/// Loads on a server, their bursts among them, never have the same seed.
+const SEEDS: u64 = 1000;
+/// Prompts are all alike, and none should be done because an earlier one was.
+const NO_PREFIXES: &str = "--no-enable-prefix-caching";
+
+/// What a laboratory with a real server needs.
+#[derive(Clone, Debug)]
+pub struct RealLab {
+    /// The folder of the agent's binary.
+    pub programs: PathBuf,
+    /// For settings and logs.
+    pub folder: PathBuf,
+    /// The script that starts a server.
+    pub serve: PathBuf,
+    /// What it starts.
+    pub installed: PathBuf,
+}
+
+/// How a fault is done.
+struct Way {
+    /// Of the server.
+    arguments: &'static [&'static str],
+    /// Its load while it is clean, and what comes on top.
+    usual: Traffic,
+    burst: Option<Burst>,
+    time: Duration,
+    /// The agent reads the server's own metrics.
+    engine_metrics: bool,
+}
+
+impl Way {
+    fn of(fault: Fault) -> Self {
+        let usual = Traffic { rate: 4.0, size: SMALL, burst: None };
+        let way = Self {
+            arguments: &[NO_PREFIXES],
+            usual,
+            burst: None,
+            time: Duration::from_secs(20),
+            engine_metrics: false,
+        };
+        let seconds = Duration::from_secs;
+        match fault {
+            Fault::Queue => Self {
+                arguments: &[NO_PREFIXES, "--max-num-seqs", "1"],
+                usual: Traffic { rate: 2.0, ..usual },
+                burst: Some(Burst { requests: 8, size: SMALL, every: seconds(5) }),
+                ..way
+            },
+            // Sixteen blocks of 32 tokens: sixteen requests fit in as they come, and four as they end.
+            Fault::Preemption => {
+                let size = Size { prompt_bytes: 20, max_tokens: 96 };
+                Self {
+                    arguments: &[
+                        NO_PREFIXES,
+                        "--block-size",
+                        "32",
+                        "--max-model-len",
+                        "512",
+                        "--num-gpu-blocks-override",
+                        "17",
+                    ],
+                    usual: Traffic { rate: 2.0, size, burst: None },
+                    burst: Some(Burst { requests: 16, size, every: seconds(12) }),
+                    time: seconds(24),
+                    engine_metrics: true,
+                }
+            }
+            // The whole prompt is one step, which all that are under way take part in.
+            Fault::LongPrompt => Self {
+                arguments: &[
+                    NO_PREFIXES,
+                    "--max-model-len",
+                    "16384",
+                    "--hf-overrides",
+                    "{\"max_position_embeddings\":16384}",
+                    "--max-num-batched-tokens",
+                    "16384",
+                ],
+                burst: Some(Burst {
+                    requests: 1,
+                    size: Size { prompt_bytes: 16_000, max_tokens: 4 },
+                    every: seconds(4),
+                }),
+                ..way
+            },
+            _ => way,
+        }
+    }
+}
+
+impl RealLab {
+    /// What is done to a real server; those that share one are neighbours.
+    pub const FAULTS: [Fault; 11] = [
+        Fault::Clean,
+        Fault::StopApi,
+        Fault::StopEngine,
+        Fault::StopWorker,
+        Fault::Bystander,
+        Fault::Hogs,
+        Fault::HogsAndStop,
+        Fault::Quota,
+        Fault::Queue,
+        Fault::Preemption,
+        Fault::LongPrompt,
+    ];
+
+    /// Does each fault.
+    #[must_use]
+    pub fn run(&self, faults: &[Fault]) -> Matrix {
+        let began = Instant::now();
+        let mut server: Option<Server> = None;
+        let rows = faults.iter().map(|fault| {
+            eprintln!("faults: {:>4} s, vLLM: {}", began.elapsed().as_secs(), fault.name());
+            self.row(*fault, &mut server).unwrap_or_else(|error| Row::refused(*fault, format!("{error:#}")))
+        });
+        Matrix { rows: rows.collect() }
+    }
+
+    fn row(&self, fault: Fault, server: &mut Option<Server>) -> Result<Row> {
+        let way = Way::of(fault);
+        if server.as_ref().is_none_or(|server| server.arguments != way.arguments) {
+            // Two of them do not fit beside each other.
+            drop(server.take());
+            *server = Some(Server::start(self, way.arguments)?);
+        }
+        let running = server.as_mut().context("there is no server")?;
+        let name = format!("inferscope-lab-{}-{fault:?}", std::process::id());
+        let group = fault.needs_group().then(|| Group::make(&name)).transpose()?;
+        let row = self.measure(fault, &way, running, group.as_ref());
+        if let Some(group) = group {
+            // A group goes when nobody is in it.
+            drop(server.take());
+            group.remove();
+        }
+        row
+    }
+
+    fn measure(&self, fault: Fault, way: &Way, server: &mut Server, group: Option<&Group>) -> Result<Row> {
+        let settings = if way.engine_metrics { "[engine]\nmetrics = true\n" } else { "" };
+        let agent = AgentProcess::start_with(&self.programs.join("inferscope"), &self.folder, settings)?;
+        let found = || agent.read_log().ok()?.contains(": following ").then_some(());
+        until(PATIENCE, found).with_context(|| format!("not followed: {:?}", agent.read_log()))?;
+        let victim = Victim::find(server.api, group, &self.folder)?;
+        victim.enter_group()?;
+        let clean = server.load(way.usual, CLEAN).join().map_err(panicked)??;
+        let traffic = Traffic { burst: way.burst, ..way.usual };
+        let faulted = server.load(traffic, way.time);
+        let stretches = inject(fault, &victim, way.time.saturating_sub(SETTLES));
+        let faulted = faulted.join().map_err(panicked)??;
+        let before = listed(&agent, &clean)?;
+        let after = listed(&agent, &faulted)?;
+        agent.stop()?;
+        if fault.is_work() {
+            return Ok(Row::of_work(fault, &before, &after));
+        }
+        Ok(Row::of(fault, &before, &after, &stretches?))
+    }
+}
+
+/// What the agent says of these requests.
+fn listed(agent: &AgentProcess, ids: &HashSet<String>) -> Result<Vec<Blamed>> {
+    let one_of = |request: &Blamed| request.request_id.as_ref().is_some_and(|id| ids.contains(id));
+    let find = || -> Result<Vec<Blamed>> { Ok(fetch(agent.listen)?.into_iter().filter(one_of).collect()) };
+    let Some(found) = until(PATIENCE, || find().ok().filter(|found| found.len() >= ids.len())) else {
+        bail!("the agent lists {} of {} requests", find()?.len(), ids.len());
+    };
+    Ok(found)
+}
+
+/// A real server, as the recipe starts it.
+struct Server {
+    script: Guard,
+    api: u32,
+    endpoint: Endpoint,
+    arguments: &'static [&'static str],
+    seed: u64,
+}
+
+impl Server {
+    /// Starts it and waits until it answers.
+    fn start(lab: &RealLab, arguments: &'static [&'static str]) -> Result<Self> {
+        let address = free_address()?;
+        let log = lab.folder.join("vllm.log");
+        eprintln!("faults: starting vLLM {} (half a minute or more)", arguments.join(" "));
+        let mut command = Command::new(&lab.serve);
+        command.arg(&lab.installed).args(arguments).env("FOREGROUND", "1");
+        command.env("PORT", address.port().to_string()).env("LOG", &log);
+        let script = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut script = Guard(script.with_context(|| format!("run {}", lab.serve.display()))?);
+        let mut said = String::new();
+        let output = script.0.stdout.take().context("the script has no output")?;
+        BufReader::new(output).read_line(&mut said).context("read what the script says")?;
+        let api = said.trim().parse();
+        let api = api.with_context(|| format!("vLLM does not start: {}", last_lines(&log)))?;
+        Ok(Self { script, api, endpoint: Endpoint::Tcp(address), arguments, seed: 0 })
+    }
+
+    fn load(&mut self, traffic: Traffic, time: Duration) -> JoinHandle<Result<HashSet<String>>> {
+        self.seed += SEEDS;
+        traffic.start(&self.endpoint, time, self.seed)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The script ends the server before itself.
+        if let Err(error) = self.script.end() {
+            eprintln!("faults: {error:#}");
+            if let Some(api) = Pid::from_raw(self.api.cast_signed()) {
+                let _gone = kill_process(api, Signal::KILL);
+            }
+        }
+    }
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(6)..].join(" | ")
+}
