@@ -34,13 +34,15 @@ use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
-use steps::Programs;
+use steps::{Programs, Trial};
 use verdict::Verdict;
 
 /// The oldest that is supported, the long-term ones of Debian 12 and 13, and what is to come.
 const DEFAULT: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
 /// One kernel, all its steps: 2 minutes on two idle processors, several times that beside a build.
 const KERNEL_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Faults that need groups of version 2 are done on this one.
+const FAULTS_KERNEL: &str = "6.12";
 /// A guest's two processors keep one and a half of this machine's busy.
 const AT_ONCE: usize = 2;
 const AT_ONCE_MAX: usize = 8;
@@ -228,15 +230,52 @@ fn test_program(line: &str, name: &str) -> Option<PathBuf> {
 
 /// Boots one kernel, runs its steps and judges them.
 fn examine(all: &All<'_>, kernel: &Kernel) -> Result<Examined> {
-    let All { place, programs, .. } = all;
     let name = kernel.version.to_string();
     let family =
         expect::family(kernel.version).with_context(|| format!("kernel {name} is older than 5.10"))?;
-    let folder = place.work("kernel")?.join(&name);
+    let trials = steps::trials(&all.programs, family);
+    let Booted { run, last_words, logs } = boot(all, kernel, &trials)?;
+    let (mut verdict, seconds) = match &run {
+        Ok(run) => (Verdict::of(&run.transcript, &trials, family), run.took.as_secs_f64()),
+        Err(error) => (Verdict::stillborn(format!("{error:#}"), &last_words), 0.0),
+    };
+    if let Some(why) = run.ok().and_then(|run| run.cut_short) {
+        verdict.cut_short(&why, &last_words);
+    }
+    for failure in &verdict.failures {
+        println!("kernel {name}: FAILED: {}", failure.what);
+        failure.said.lines().for_each(|line| println!("    {line}"));
+    }
+    if !verdict.failures.is_empty() {
+        println!("kernel {name}: all that the guest said: {logs}");
+    }
+    Ok(Examined {
+        version: name,
+        release: kernel.release.clone(),
+        passed: verdict.failures.is_empty(),
+        seconds,
+        programs: verdict.programs,
+        trials: verdict.tried,
+        failures: verdict.failures.into_iter().map(|failure| failure.what).collect(),
+    })
+}
+
+/// What came of a boot.
+struct Booted {
+    run: Result<machine::Run>,
+    /// Of emulator and kernel.
+    last_words: String,
+    /// Where it can be read.
+    logs: String,
+}
+
+/// Boots one kernel and runs its steps.
+fn boot(all: &All<'_>, kernel: &Kernel, trials: &[Trial]) -> Result<Booted> {
+    let name = kernel.version.to_string();
+    let folder = all.place.work("kernel")?.join(&name);
     fs::create_dir_all(&folder).with_context(|| format!("make folder {}", folder.display()))?;
-    let trials = steps::trials(programs, family);
     let mut tree = Tree::default();
-    programs.add(&mut tree)?;
+    all.programs.add(&mut tree)?;
     let steps: Vec<_> = trials.iter().map(|trial| trial.step.clone()).collect();
     guest::add(&mut tree, &steps, KERNEL_LIMIT)?;
     let files = folder.join("initramfs");
@@ -256,33 +295,28 @@ fn examine(all: &All<'_>, kernel: &Kernel) -> Result<Examined> {
     if all.stop.asked() {
         bail!("the end was asked for");
     }
-    let (mut verdict, seconds) = match &run {
-        Ok(run) => (Verdict::of(&run.transcript, &trials, family), run.took.as_secs_f64()),
-        Err(error) => (Verdict::stillborn(format!("{error:#}"), &machine.last_words()), 0.0),
-    };
-    if let Some(why) = run.ok().and_then(|run| run.cut_short) {
-        verdict.cut_short(&why, &machine.last_words());
+    let logs = format!("{}, its console: {}", machine.transcript().display(), machine.console().display());
+    Ok(Booted { run, last_words: machine.last_words(), logs })
+}
+
+/// What a machine without control groups of version 2 cannot do to a server, done in an emulated one that has them.
+/// Says what came of it; whether the agent found the faults, `None` where this machine can emulate none.
+///
+/// # Errors
+/// When the guest does not run; the error says why.
+pub fn faults_in_guest(place: &Place) -> Result<Option<bool>> {
+    if let Some(why) = cannot(place) {
+        println!("faults: not in an emulated machine: {why}");
+        return Ok(None);
     }
-    for failure in &verdict.failures {
-        println!("kernel {name}: FAILED: {}", failure.what);
-        failure.said.lines().for_each(|line| println!("    {line}"));
-    }
-    if !verdict.failures.is_empty() {
-        println!(
-            "kernel {name}: all that the guest said: {}, its console: {}",
-            machine.transcript().display(),
-            machine.console().display()
-        );
-    }
-    Ok(Examined {
-        version: name,
-        release: kernel.release.clone(),
-        passed: verdict.failures.is_empty(),
-        seconds,
-        programs: verdict.programs,
-        trials: verdict.tried,
-        failures: verdict.failures.into_iter().map(|failure| failure.what).collect(),
-    })
+    let kernel = Kernels::new(place)?.fetch(FAULTS_KERNEL.parse()?, false)?;
+    let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
+    let booted = boot(&all, &kernel, &[steps::faults(&all.programs)])?;
+    let run = booted.run.with_context(|| booted.last_words.clone())?;
+    let outcomes = guest::outcomes(&run.transcript);
+    let outcome = outcomes.first().with_context(|| format!("the guest said nothing: {}", booted.logs))?;
+    println!("{}", outcome.output.trim_end());
+    Ok(Some(matches!(outcome.ended, Some((0, _)))))
 }
 
 /// Tells how far a guest is.
