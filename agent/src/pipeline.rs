@@ -34,6 +34,7 @@ use crate::request::record::{Observation, OpenRequest};
 use crate::request::{Connections, Follow};
 use crate::serving::{why_down, why_stalled};
 use crate::signal::cgroup::CgroupSignal;
+use crate::signal::engine::EngineSignal;
 use crate::signal::latency::LatencySignal;
 use crate::signal::slow::SlowSignal;
 use crate::signal::stalls::StallSignal;
@@ -155,6 +156,7 @@ impl Pipeline {
         let slow = SlowSignal::new(&mut registries);
         let stalls = StallSignal::new(&mut registries);
         let cgroup = CgroupSignal::new(&mut registries);
+        let engine = EngineSignal::new(&mut registries);
         let shared = Shared {
             registries,
             health: health.clone(),
@@ -163,7 +165,7 @@ impl Pipeline {
             stalls: stalls.view(),
         };
         let signals: Vec<Box<dyn Signal>> =
-            vec![Box::new(latency), Box::new(slow), Box::new(stalls), Box::new(cgroup)];
+            vec![Box::new(latency), Box::new(slow), Box::new(stalls), Box::new(cgroup), Box::new(engine)];
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
@@ -398,10 +400,12 @@ impl Pipeline {
         self.apply(&closed);
         let (open, states) = self.standing(now);
         self.groups.follow(self.workloads.leaders());
+        self.engines.take();
         self.engines.follow(self.workloads.doors());
         let groups = self.groups.newest();
         let stalls = self.blame.totals();
-        let tick = Tick { now, workloads: &states, open: &open, stalls, groups: &groups };
+        let tick =
+            Tick { now, workloads: &states, open: &open, stalls, groups: &groups, engines: &self.engines };
         for signal in &mut self.signals {
             let state = match signal.on_tick(&tick) {
                 Ok(()) => SignalState::Ok,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use inferscope::blame::{Totals, Verdict};
 use inferscope::cgroup::Groups;
 use inferscope::clock::BootTime;
+use inferscope::engine::Engines;
 use inferscope::health::{Health, ProbeState, SignalState};
 use inferscope::lifecycle::privileges::{Confinement, Mode, OtherCalls};
 use inferscope::registry::Registries;
@@ -185,6 +186,7 @@ fn node(options: Options) -> Registries {
             open: &[],
             stalls: &Totals::default(),
             groups: &Groups::default(),
+            engines: &Engines::default(),
         })
         .unwrap();
     for record in records() {
@@ -216,6 +218,7 @@ fn node(options: Options) -> Registries {
             open: &open,
             stalls: &Totals::default(),
             groups: &Groups::default(),
+            engines: &Engines::default(),
         })
         .unwrap();
     registries

@@ -188,7 +188,7 @@ mod tests {
         let mut typical = Typical::default();
         for turn in 0..KEPT as u64 {
             // One in four is an outlier.
-            let ms = if turn % 4 == 0 { 5000 } else { 100 };
+            let ms = if turn.is_multiple_of(4) { 5000 } else { 100 };
             add(&mut typical, &sized(100, ms), Duration::from_millis(ms));
             add(&mut typical, &sized(3000, 900), Duration::from_millis(900));
         }

@@ -1,7 +1,7 @@
 //! What does a server say of itself? Reads its metrics page beside the pipeline, where the operator allows it.
 //!
 //! In: where the followed servers listen. Out: for any stretch of time whether requests waited and whether work was
-//! given up meanwhile; and the newest reading of each server.
+//! given up meanwhile; and each look at a server's page, with the times between which the page was made.
 //!
 //! Off unless `engine.metrics` is set: it is the one thing for which the agent connects to anybody.
 
@@ -59,11 +59,20 @@ impl Settings {
     }
 }
 
+/// One look at a server's page, which it made between two times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    pub asked: BootTime,
+    pub answered: BootTime,
+    pub reading: Reading,
+}
+
 /// What the servers said of themselves.
 #[derive(Debug, Default)]
 pub struct Engines {
     desk: Arc<Mutex<Desk>>,
-    said: HashMap<Arc<str>, VecDeque<(BootTime, Reading)>>,
+    /// Of each server, the oldest first.
+    said: HashMap<Arc<str>, VecDeque<Look>>,
 }
 
 /// Between the pipeline and the reader.
@@ -71,7 +80,7 @@ pub struct Engines {
 struct Desk {
     servers: Vec<(Arc<str>, u16)>,
     /// Not yet taken.
-    readings: Vec<(Arc<str>, BootTime, Reading)>,
+    looks: Vec<(Arc<str>, Look)>,
     failures: HashMap<Arc<str>, String>,
 }
 
@@ -93,13 +102,13 @@ impl Engines {
 
     /// Takes what was read since.
     pub fn take(&mut self) {
-        let readings = std::mem::take(&mut lock(&self.desk).readings);
-        for (label, time, reading) in readings {
+        let looks = std::mem::take(&mut lock(&self.desk).looks);
+        for (label, look) in looks {
             let said = self.said.entry(label).or_default();
             if said.len() >= READINGS_MAX {
                 said.pop_front();
             }
-            said.push_back((time, reading));
+            said.push_back(look);
         }
     }
 
@@ -115,15 +124,15 @@ impl Engines {
     #[must_use]
     pub fn waited(&self, workload: &str, from: BootTime, to: BootTime) -> bool {
         let said = self.said.get(workload).into_iter().flatten();
-        let between = said.filter(|(time, _)| from <= *time && *time <= to);
-        between.into_iter().any(|(_, reading)| reading.waiting.is_some_and(|waiting| waiting > 0.0))
+        let mut between = said.filter(|look| from <= look.asked && look.asked <= to);
+        between.any(|look| look.reading.waiting.is_some_and(|waiting| waiting > 0.0))
     }
 
     /// A server gave up work of requests between two times, as far as two readings tell that are around them.
     #[must_use]
     pub fn preempted(&self, workload: &str, from: BootTime, to: BootTime) -> bool {
         let Some(said) = self.said.get(workload) else { return false };
-        let mut counts = said.iter().filter_map(|(time, reading)| Some((*time, reading.preemptions?)));
+        let mut counts = said.iter().filter_map(|look| Some((look.asked, look.reading.preemptions?)));
         let before = counts.clone().take_while(|(time, _)| *time <= from).last();
         // The next one after its end may not be there yet.
         let after = counts.clone().find(|(time, _)| *time >= to).or_else(|| counts.next_back());
@@ -133,7 +142,20 @@ impl Engines {
     /// The newest reading of a server.
     #[must_use]
     pub fn newest(&self, workload: &str) -> Option<Reading> {
-        self.said.get(workload)?.back().map(|(_, reading)| *reading)
+        self.said.get(workload)?.back().map(|look| look.reading)
+    }
+
+    /// The looks at a server's page that were begun after a time, the oldest first.
+    pub fn after(&self, workload: &str, time: BootTime) -> impl Iterator<Item = &Look> {
+        let said = self.said.get(workload);
+        let from = said.map_or(0, |said| said.partition_point(|look| look.asked <= time));
+        said.into_iter().flat_map(move |said| said.range(from..))
+    }
+
+    /// As if these looks had been made.
+    #[cfg(test)]
+    pub fn of(workload: &str, looks: impl IntoIterator<Item = Look>) -> Self {
+        Self { said: HashMap::from([(workload.into(), looks.into_iter().collect())]), ..Self::default() }
     }
 }
 
@@ -150,15 +172,19 @@ async fn run(desk: Weak<Mutex<Desk>>, interval: Duration) {
         // A server that does not answer must not keep the others waiting.
         let mut reads = tokio::task::JoinSet::new();
         for (label, port) in servers {
-            reads.spawn(async move { (label, BootTime::now(), page(port).await) });
+            reads.spawn(async move {
+                let asked = BootTime::now();
+                let page = page(port).await;
+                (label, asked, BootTime::now(), page)
+            });
         }
         while let Some(read) = reads.join_next().await {
-            let (Ok((label, time, page)), Some(desk)) = (read, desk.upgrade()) else { continue };
+            let (Ok((label, asked, answered, page)), Some(desk)) = (read, desk.upgrade()) else { continue };
             let mut desk = lock(&desk);
             match page.map(|page| page::read(&page)) {
                 Ok(Some(reading)) => {
                     desk.failures.remove(&label);
-                    desk.readings.push((label, time, reading));
+                    desk.looks.push((label, Look { asked, answered, reading }));
                 }
                 Ok(None) => {
                     desk.failures.insert(label, "its page has no series that is known".to_owned());
@@ -186,7 +212,8 @@ mod tests {
         for (time, waiting, preemptions) in readings {
             let reading =
                 Reading { waiting: Some(*waiting), preemptions: Some(*preemptions), ..Reading::default() };
-            lock(&engines.desk).readings.push(("w".into(), BootTime(*time), reading));
+            let look = Look { asked: BootTime(*time), answered: BootTime(*time), reading };
+            lock(&engines.desk).looks.push(("w".into(), look));
         }
         engines.take();
         engines
@@ -206,6 +233,8 @@ mod tests {
         assert_eq!(between(1, 50), (true, false), "no reading before it");
         assert!(!engines.waited("other", BootTime(0), BootTime(99)));
         assert_eq!(engines.newest("w").unwrap().preemptions, Some(1.0));
+        let after = |time| engines.after("w", BootTime(time)).map(|look| look.asked.0).collect::<Vec<_>>();
+        assert_eq!((after(0), after(20), after(40)), (vec![10, 20, 30, 40], vec![30, 40], vec![]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A server's own metrics page, reduced to what a request's waiting is explained by. Pure.
 //!
 //! In: text in Prometheus' format. Out: [`Reading`]. Names are those of vLLM, SGLang and llama.cpp's server; where a
-//! server has several engines, their series are summed.
+//! server has several engines or models, their series are summed.
 
 /// What a server said of itself at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -107,17 +107,19 @@ vllm:num_preemptions_created{engine="0",model_name="m"} 1.7e+09
 vllm:time_to_first_token_seconds_bucket{engine="0",le="0.5",model_name="m"} 9.0
 vllm:time_to_first_token_seconds_sum{engine="0",model_name="m"} 1.5
 vllm:time_to_first_token_seconds_count{engine="0",model_name="m"} 9.0
+vllm:time_to_first_token_seconds_sum{engine="1",model_name="other"} 0.25
+vllm:time_to_first_token_seconds_count{engine="1",model_name="other"} 2.0
 "#;
 
     #[test]
-    fn the_page_of_vllm_is_read_over_all_engines() {
+    fn the_page_of_vllm_is_read_over_all_engines_and_models() {
         let expected = Reading {
             running: Some(5.0),
             waiting: Some(4.0),
             cache_usage: Some(0.75),
             preemptions: Some(7.0),
-            ttft_sum: Some(1.5),
-            ttft_count: Some(9.0),
+            ttft_sum: Some(1.75),
+            ttft_count: Some(11.0),
         };
         assert_eq!(read(VLLM), Some(expected));
     }

@@ -2,6 +2,7 @@
 //! owns the series that it names. Signals do not import each other.
 
 pub mod cgroup;
+pub mod engine;
 pub mod latency;
 pub mod slow;
 pub mod stalls;
@@ -11,6 +12,7 @@ use anyhow::Result;
 use crate::blame::{Totals, Verdict};
 use crate::cgroup::Groups;
 use crate::clock::BootTime;
+use crate::engine::Engines;
 use crate::request::record::{OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
 
@@ -55,4 +57,6 @@ pub struct Tick<'a> {
     pub stalls: &'a Totals,
     /// What the kernel counts of the servers' control groups.
     pub groups: &'a Groups,
+    /// What the servers say of themselves, where they are asked.
+    pub engines: &'a Engines,
 }

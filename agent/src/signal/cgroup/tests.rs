@@ -6,6 +6,7 @@ use super::*;
 use crate::blame::Totals as Stalls;
 use crate::cgroup::{Groups, Pressure};
 use crate::clock::BootTime;
+use crate::engine::Engines;
 use crate::signal::latency::tests::workload;
 
 fn tick(signal: &mut CgroupSignal, reading: Option<Reading>, failure: Option<&str>) -> Result<()> {
@@ -17,6 +18,7 @@ fn tick(signal: &mut CgroupSignal, reading: Option<Reading>, failure: Option<&st
         open: &[],
         stalls: &Stalls::default(),
         groups: &groups,
+        engines: &Engines::default(),
     })
 }
 

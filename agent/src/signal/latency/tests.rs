@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::blame::Totals;
 use crate::cgroup::Groups;
+use crate::engine::Engines;
 use crate::request::record::{FinishReasons, GAPS_MAX, Identity, OtherRoute, Outcome, Route, Stall, Usage};
 use crate::signal::WorkloadState;
 use crate::workload::ServerKind;
@@ -74,7 +75,14 @@ impl Bench {
 
     fn tick(&mut self, now: BootTime, workloads: &[WorkloadState], open: &[OpenRequest]) {
         self.signal
-            .on_tick(&Tick { now, workloads, open, stalls: &Totals::default(), groups: &Groups::default() })
+            .on_tick(&Tick {
+                now,
+                workloads,
+                open,
+                stalls: &Totals::default(),
+                groups: &Groups::default(),
+                engines: &Engines::default(),
+            })
             .unwrap();
     }
 

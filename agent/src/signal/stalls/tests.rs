@@ -6,6 +6,7 @@ use super::*;
 use crate::blame::{Owner, Totals};
 use crate::cgroup::Groups;
 use crate::clock::BootTime;
+use crate::engine::Engines;
 use crate::signal::latency::tests::workload;
 
 fn owner(role: Option<Role>) -> Owner {
@@ -26,7 +27,16 @@ fn tick(signal: &mut StallSignal, stalls: &Totals) {
 
 fn tick_at(signal: &mut StallSignal, stalls: &Totals, second: u64) {
     let now = BootTime(1_000_000_000 * second + 1);
-    signal.on_tick(&Tick { now, workloads: &[], open: &[], stalls, groups: &Groups::default() }).unwrap();
+    signal
+        .on_tick(&Tick {
+            now,
+            workloads: &[],
+            open: &[],
+            stalls,
+            groups: &Groups::default(),
+            engines: &Engines::default(),
+        })
+        .unwrap();
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::{ANSWERS, answers, pages};
 use crate::blame::{Cause, Limit, Owner, Phase, Reason, Slow, Surroundings, Totals, Vector, Verdict};
 use crate::cgroup::Groups;
 use crate::clock::BootTime;
+use crate::engine::Engines;
 use crate::export::{self, Shared};
 use crate::health::Health;
 use crate::http_client::Limits;
@@ -246,6 +247,7 @@ fn agent() -> Shared {
                 open: &[],
                 stalls: &totals,
                 groups: &Groups::default(),
+                engines: &Engines::default(),
             };
             signal.on_tick(&tick).unwrap();
         }
