@@ -144,6 +144,18 @@ pub enum State {
     Io = 6,
 }
 
+impl State {
+    /// Of a thread that leaves its processor and could go on. One that yields it to another of a server looks again and
+    /// again for what that one has not done yet (vLLM's engine does so for its worker, and the worker for the engine):
+    /// it waits for the other, not for a processor. To a stranger it has lost it all the same, and what it looks for
+    /// may come meanwhile.
+    #[must_use]
+    #[inline(always)]
+    pub fn able(yields: bool, to_own: bool) -> Self {
+        if yields && to_own { Self::Sleeps } else { Self::Waits }
+    }
+}
+
 /// What is known of a thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

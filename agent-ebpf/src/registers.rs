@@ -1,4 +1,4 @@
-//! The buffer of a system call, from the registers with which the thread entered the kernel.
+//! A system call and its buffer, from the registers with which the thread entered the kernel.
 //!
 //! In: the current task, or the registers themselves. Out: a single buffer or an array of pieces, both in
 //! user memory.
@@ -25,6 +25,7 @@ mod arch {
     pub const WRITEV: u32 = 20;
     pub const SENDTO: u32 = 44;
     pub const RECVFROM: u32 = 45;
+    pub const YIELD: u32 = 24;
     pub const SENDMSG: u32 = 46;
     pub const RECVMSG: u32 = 47;
 
@@ -55,6 +56,7 @@ mod arch {
     pub const WRITEV: u32 = 66;
     pub const SENDTO: u32 = 206;
     pub const RECVFROM: u32 = 207;
+    pub const YIELD: u32 = 124;
     pub const SENDMSG: u32 = 211;
     pub const RECVMSG: u32 = 212;
 
@@ -139,6 +141,12 @@ impl Registers {
             arch::READ | arch::READV | arch::RECVFROM | arch::RECVMSG => Some(false),
             _ => None,
         }
+    }
+
+    /// `sched_yield`: it gives its processor to whoever else wants it.
+    #[inline(always)]
+    pub fn yields(&self) -> bool {
+        self.number == arch::YIELD
     }
 
     /// Flags of a call that receives; 0 of one without.

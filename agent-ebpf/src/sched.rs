@@ -7,7 +7,8 @@
 //! Cost: of a switch between two unwatched threads, two look-ups of a bit.
 //! Limits: THREADS_MAX threads; a stall of LONG_NS or more is an event, shorter ones are summed. Where the kernel does
 //! not mark a thread as throttled (before 6.18), one that begins to wait before its group is throttled counts as
-//! waiting. Before 6.1 the freezer of control groups of version 1 is not told from sleep.
+//! waiting. What follows after a thread has yielded to one of a server's own is not seen: a stranger that comes next
+//! counts for whom it displaces. Before 6.1 the freezer of control groups of version 1 is not told from sleep.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
@@ -19,7 +20,7 @@ use inferscope_common::stall::{STALLS_BYTES, Sink, Spell, Stall, StallEvent, Sta
 
 use crate::offsets::{self, Task};
 use crate::tracepoint::watched_thread;
-use crate::{emit, watch};
+use crate::{emit, registers, watch};
 
 /// Of a thread that the freezer of version 2 holds. Who waits for a child to run its program (`vfork`) is marked as frozen,
 /// too, and is not interruptible.
@@ -71,7 +72,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let (leaving, coming) = (offsets::task_tgid(previous), offsets::task_tgid(next));
     if watch::is_watched(leaving) {
         let preempted: bool = ctx.arg::<u64>(0) & 1 != 0;
-        leaves(previous, leaving, preempted);
+        leaves(previous, leaving, preempted, coming);
     }
     if watch::is_watched(coming) {
         comes(next, coming);
@@ -80,7 +81,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn leaves(task: *const Task, tgid: u32, preempted: bool) {
+fn leaves(task: *const Task, tgid: u32, preempted: bool, coming: u32) {
     let tid = offsets::task_tid(task);
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let bits = offsets::task_state(task);
@@ -97,7 +98,9 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool) {
     let state = if offsets::task_is_throttled(task) {
         State::Throttled
     } else if preempted || bits == 0 {
-        State::Waits
+        // The thread that leaves is still the current one.
+        let yields = !preempted && registers::current().is_some_and(|call| call.yields());
+        State::able(yields, watch::is_watched(coming))
     } else if bits & TASK_STOPPED != 0 || (bits & TASK_INTERRUPTIBLE != 0 && offsets::task_is_frozen(task)) {
         State::Stopped
     } else if offsets::task_is_in_memstall(task) {

@@ -53,6 +53,18 @@ fn sleep_is_no_stall_and_a_wake_up_on_the_processor_changes_nothing() {
 }
 
 #[test]
+fn who_yields_to_the_one_that_it_looks_out_for_is_not_held_up() {
+    for (yields, to_own, expected) in
+        [(true, true, 0), (true, false, 4 * MS), (false, true, 4 * MS), (false, false, 4 * MS)]
+    {
+        let (mut thread, mut told) = running();
+        thread.leaves(State::able(yields, to_own), MS, 0, &mut told);
+        thread.comes(5 * MS, &mut told);
+        assert_eq!(told.sums[Stall::RunQueue as usize], expected, "yields {yields}, to its own {to_own}");
+    }
+}
+
+#[test]
 fn short_stalls_are_told_once_they_are_a_long_one_and_at_the_end() {
     let (mut thread, mut told) = running();
     for turn in 1..26 {

@@ -27,6 +27,9 @@ struct Arguments {
     /// The folder of what that script starts.
     #[arg(long)]
     vllm_installed: Option<PathBuf>,
+    /// Leave what the agent says of each request to a real vLLM in this folder.
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// Only this fault; may be repeated.
     #[arg(long, value_enum)]
     fault: Vec<Fault>,
@@ -61,7 +64,7 @@ fn main() -> Result<ExitCode> {
     }
     if let (Some(serve), Some(installed)) = (arguments.vllm.clone(), arguments.vllm_installed.clone()) {
         let (programs, folder) = (programs.clone(), folder.path().to_owned());
-        let lab = RealLab { programs, folder, serve, installed };
+        let lab = RealLab { programs, folder, serve, installed, keep: arguments.keep.clone() };
         results.vllm = Some(lab.run(&chosen(&RealLab::FAULTS)));
     }
     let matrices = [("demonstration server", &results.demonstration), ("vLLM", &results.vllm)];

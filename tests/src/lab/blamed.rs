@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::oracle::http_get;
 use crate::socket::Endpoint;
@@ -15,17 +15,18 @@ use crate::socket::Endpoint;
 const SHOWN_MIN: f64 = 0.001;
 
 /// One request with its vector.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Blamed {
     pub seq: u64,
     pub ended_unix_seconds: f64,
     pub duration_seconds: f64,
+    pub ttft_seconds: Option<f64>,
     pub request_id: Option<String>,
     pub blame: Option<Vector>,
 }
 
 /// Seconds by phase and cause, and what stands out.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vector {
     pub phases: BTreeMap<String, BTreeMap<String, f64>>,
     pub causes: Vec<Excess>,
@@ -33,7 +34,7 @@ pub struct Vector {
 }
 
 /// A cause that took more than usual.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Excess {
     pub cause: String,
     pub excess_seconds: f64,

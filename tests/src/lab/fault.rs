@@ -23,8 +23,9 @@ const EVERY: Duration = Duration::from_secs(2);
 const TITLES: Duration = Duration::from_secs(10);
 /// Programs that burn the one processor that the server has left.
 const HOGS: usize = 3;
-/// Of a processor, where there is a quota.
+/// Processors that the demonstration server has where there is a quota; the real one needs more than one.
 const QUOTA: f64 = 0.12;
+const QUOTA_REAL: f64 = 0.8;
 /// What a slow disk gives, bytes a second.
 const DISK: u64 = 8 << 20;
 
@@ -271,7 +272,8 @@ pub fn inject(fault: Fault, victim: &Victim, time: Duration) -> Result<Vec<(f64,
         }
         Fault::Quota => {
             let group = victim.group.as_ref().context("there is no control group")?;
-            let limit = group.limit_processor(QUOTA)?;
+            let quota = if victim.worker.is_some() { QUOTA_REAL } else { QUOTA };
+            let limit = group.limit_processor(quota)?;
             let stretches = lasting(Lasting::default());
             limit.lift()?;
             stretches

@@ -41,6 +41,8 @@ pub struct Row {
     pub missed: Vec<String>,
     /// Why it could not be done.
     pub refused: Option<String>,
+    /// Not every machine can do it.
+    pub excused: bool,
 }
 
 /// All faults.
@@ -53,7 +55,8 @@ impl Row {
     /// Of one that could not be done.
     #[must_use]
     pub fn refused(fault: Fault, reason: String) -> Self {
-        Self { fault: fault.name(), refused: Some(reason), ..Self::default() }
+        let excused = fault.needs_group();
+        Self { fault: fault.name(), refused: Some(reason), excused, ..Self::default() }
     }
 
     /// Of requests without and with the fault, which was there in these stretches of time.
@@ -127,6 +130,9 @@ impl Row {
     /// Enough of it is put down to what was done, and hardly anything else is.
     #[must_use]
     pub fn holds(&self) -> bool {
+        if self.refused.is_some() {
+            return self.excused;
+        }
         let hits = self.expected.is_empty() || self.affected > 0;
         let right = self.right as f64 >= self.affected as f64 * self.right_min;
         hits && right && self.wrong as f64 <= (self.others as f64 * WRONG_MAX).max(1.0)
@@ -144,7 +150,7 @@ impl Matrix {
     /// Every fault that could be done was found.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.rows.iter().all(|row| row.refused.is_some() || row.holds())
+        self.rows.iter().all(Row::holds)
     }
 }
 
@@ -156,15 +162,15 @@ impl fmt::Display for Matrix {
             "fault", "hit", "right", "others", "blamed"
         )?;
         for row in &self.rows {
+            let verdict = if row.holds() { "" } else { "  FAIL" };
             if let Some(reason) = &row.refused {
-                writeln!(f, "{:<26}not here: {reason}", row.fault)?;
+                writeln!(f, "{:<26}not here: {reason}{verdict}", row.fault)?;
                 continue;
             }
             let share =
                 if row.affected == 0 { 100.0 } else { row.right as f64 * 100.0 / row.affected as f64 };
             let causes: Vec<String> =
                 row.causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
-            let verdict = if row.holds() { "" } else { "  FAIL" };
             writeln!(
                 f,
                 "{:<26}{:>9}{share:>8.1}%{:>9}{:>9}  {}{verdict}",
@@ -179,5 +185,45 @@ impl fmt::Display for Matrix {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::blamed::Vector;
+    use super::*;
+
+    fn slow(name: Option<&str>) -> Blamed {
+        let blame = Vector { phases: BTreeMap::new(), causes: Vec::new(), slow: name.map(ToOwned::to_owned) };
+        Blamed {
+            seq: 0,
+            ended_unix_seconds: 1.0,
+            duration_seconds: 0.5,
+            ttft_seconds: None,
+            request_id: None,
+            blame: Some(blame),
+        }
+    }
+
+    fn slow_ones(names: &[(&str, usize)]) -> Vec<Blamed> {
+        names.iter().flat_map(|(name, count)| std::iter::repeat_n(slow(Some(name)), *count)).collect()
+    }
+
+    #[test]
+    fn four_of_five_slow_requests_are_called_what_was_done() {
+        let clean = vec![slow(None); 100];
+        let row = |names: &[(&str, usize)]| Row::of_work(Fault::Queue, &clean, &slow_ones(names));
+        assert!(row(&[("queued", 80), ("rest", 20)]).holds());
+        assert!(!row(&[("queued", 79), ("rest", 21)]).holds());
+        assert!(!row(&[("neighbour", 80), ("rest", 20)]).holds());
+        assert!(!row(&[]).holds(), "it hit nobody");
+        let blamed = [vec![slow(None); 98], slow_ones(&[("run_queue", 2)])].concat();
+        assert!(!Row::of_work(Fault::Queue, &blamed, &slow_ones(&[("queued", 9)])).holds());
+    }
+
+    #[test]
+    fn only_what_not_every_machine_can_do_may_be_refused() {
+        let refused = |fault| Row::refused(fault, "no".to_owned()).holds();
+        assert!(refused(Fault::Quota) && !refused(Fault::StopApi));
     }
 }

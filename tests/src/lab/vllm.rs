@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
 
 use super::blamed::{Blamed, fetch};
 use super::fault::{Fault, Victim, inject};
@@ -47,6 +48,8 @@ pub struct RealLab {
     pub serve: PathBuf,
     /// What it starts.
     pub installed: PathBuf,
+    /// Where to leave what the agent says of each request.
+    pub keep: Option<PathBuf>,
 }
 
 /// How a fault is done.
@@ -63,7 +66,7 @@ struct Way {
 
 impl Way {
     fn of(fault: Fault) -> Self {
-        let usual = Traffic { rate: 4.0, size: SMALL, burst: None };
+        let usual = Traffic { rate: 3.0, size: SMALL, burst: None };
         let way = Self {
             arguments: &[NO_PREFIXES],
             usual,
@@ -73,6 +76,7 @@ impl Way {
         };
         let seconds = Duration::from_secs;
         match fault {
+            Fault::Quota => Self { usual: Traffic { rate: 2.0, ..usual }, ..way },
             Fault::Queue => Self {
                 arguments: &[NO_PREFIXES, "--max-num-seqs", "1"],
                 usual: Traffic { rate: 2.0, ..usual },
@@ -183,11 +187,28 @@ impl RealLab {
         let before = listed(&agent, &clean)?;
         let after = listed(&agent, &faulted)?;
         agent.stop()?;
+        if let Some(folder) = &self.keep {
+            let text = serde_json::to_vec_pretty(&Kept {
+                clean: &before,
+                faulted: &after,
+                stretches: stretches.as_deref().ok(),
+            });
+            let path = folder.join(format!("{fault:?}.json"));
+            std::fs::write(&path, text?).with_context(|| format!("write {}", path.display()))?;
+        }
         if fault.is_work() {
             return Ok(Row::of_work(fault, &before, &after));
         }
         Ok(Row::of(fault, &before, &after, &stretches?))
     }
+}
+
+/// What a row was made of.
+#[derive(Serialize)]
+struct Kept<'a> {
+    clean: &'a [Blamed],
+    faulted: &'a [Blamed],
+    stretches: Option<&'a [(f64, f64)]>,
 }
 
 /// What the agent says of these requests.
