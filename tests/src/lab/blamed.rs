@@ -65,6 +65,12 @@ impl Blamed {
         self.ended_unix_seconds - self.duration_seconds
     }
 
+    /// It arrived between two wall times.
+    #[must_use]
+    pub fn arrived_in(&self, (from, to): (f64, f64)) -> bool {
+        (from..=to).contains(&self.began())
+    }
+
     /// How much of it lies between two wall times.
     #[must_use]
     pub fn overlap(&self, (from, to): (f64, f64)) -> f64 {

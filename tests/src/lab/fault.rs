@@ -143,6 +143,13 @@ impl Fault {
         }
     }
 
+    /// It is in the requests that arrive meanwhile: of one that is under way no byte lies at the socket, and how long it is
+    /// computed nobody can tell from the work that it should do.
+    #[must_use]
+    pub fn hits_arrivals_only(self) -> bool {
+        self == Self::EventLoop
+    }
+
     /// Something of it goes on outside of the stretches of time that are told: no request beside it is untouched.
     #[must_use]
     pub fn goes_on_between(self) -> bool {

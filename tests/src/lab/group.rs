@@ -144,13 +144,19 @@ impl Group {
             return Ok(Limit { undo: vec![(path, "max".to_owned())], writer: None });
         }
         let path = self.file("memory", "memory.limit_in_bytes");
+        // It should take memory from the server, and no processor.
         let script = format!(
-            "echo $$ > {}; while :; do dd if=/dev/zero of={} bs=1M count={DIRTY_MIB} conv=notrunc; done",
+            "echo $$ > {}; renice -n 19 $$; while :; do dd if=/dev/zero of={} bs=1M count={DIRTY_MIB} conv=notrunc; done",
             self.file("memory", "cgroup.procs").display(),
             file.with_extension("dirty").display()
         );
         let mut writer = Command::new("sh");
-        let writer = writer.args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
+        let writer = writer
+            .args(["-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         let writer = Some(writer.context("start a writer")?);
         let limit = Limit { undo: vec![(path.clone(), "-1".to_owned())], writer };
         write(&path, &(most + MEMORY_LEFT).to_string())?;

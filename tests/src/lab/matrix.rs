@@ -37,8 +37,8 @@ pub struct Row {
     /// Requests that it did not hit, and those of them that are slow by a cause of the machine's.
     pub others: usize,
     pub wrong: usize,
-    /// Some that are put down to something else, with what the agent says of them.
-    pub missed: Vec<String>,
+    /// Some that are put down to something else, and some others that are blamed, with what the agent says of them.
+    pub shown: Vec<String>,
     /// Why it could not be done.
     pub refused: Option<String>,
     /// Not every machine can do it.
@@ -72,6 +72,8 @@ impl Row {
             !expected.is_empty()
                 && overlap(request) >= OVERLAP_MIN
                 && request.duration_seconds > worst * LONGER
+                && (!fault.hits_arrivals_only()
+                    || stretches.iter().any(|stretch| request.arrived_in(*stretch)))
         };
         let affected: Vec<&Blamed> = faulted.iter().filter(hit).collect();
         let right = |request: &&&Blamed| {
@@ -79,8 +81,6 @@ impl Row {
             let first = &causes[..causes.len().min(expected.len())];
             expected.iter().all(|cause| first.contains(cause))
         };
-        let missed = affected.iter().filter(|request| !right(request));
-        let missed = missed.map(|request| request.to_string()).take(SHOWN_MAX).collect();
         let mut causes = BTreeMap::new();
         for request in &affected {
             let first = request.causes().first().map_or("none", |first| *first).to_owned();
@@ -90,6 +90,9 @@ impl Row {
         let beside = |request: &Blamed| !fault.goes_on_between() && overlap(request) <= 0.0;
         let untouched = faulted.iter().filter(|request| expected.is_empty() || beside(request));
         let others: Vec<&Blamed> = clean.iter().chain(untouched).collect();
+        let missed = affected.iter().filter(|request| !right(request)).take(SHOWN_MAX);
+        let wrongly = others.iter().filter(|request| is_blamed(request)).take(SHOWN_MAX);
+        let shown = missed.chain(wrongly).map(|request| request.to_string());
         Self {
             fault: fault.name(),
             expected: expected.to_vec(),
@@ -99,7 +102,7 @@ impl Row {
             causes,
             others: others.len(),
             wrong: blamed(&others),
-            missed,
+            shown: shown.collect(),
             ..Self::default()
         }
     }
@@ -141,9 +144,13 @@ impl Row {
 
 /// How many are slow by a cause of the machine's.
 fn blamed(requests: &[&Blamed]) -> usize {
+    requests.iter().filter(|request| is_blamed(request)).count()
+}
+
+fn is_blamed(request: &Blamed) -> bool {
     let machine = ["stopped", "cpu_throttle", "run_queue", "memory_reclaim", "major_fault", "block_io"];
-    let machine: Vec<&str> = machine.into_iter().chain(["event_loop", "send_wait"]).collect();
-    requests.iter().filter(|request| request.slow().is_some_and(|slow| machine.contains(&slow))).count()
+    let mut machine = machine.into_iter().chain(["event_loop", "send_wait"]);
+    request.slow().is_some_and(|slow| machine.any(|cause| cause == slow))
 }
 
 impl Matrix {
@@ -181,7 +188,7 @@ impl fmt::Display for Matrix {
                 causes.join(", ")
             )?;
             if !row.holds() {
-                row.missed.iter().try_for_each(|missed| writeln!(f, "    {missed}"))?;
+                row.shown.iter().try_for_each(|request| writeln!(f, "    {request}"))?;
             }
         }
         Ok(())
