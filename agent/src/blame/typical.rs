@@ -15,7 +15,7 @@ const KEPT: usize = 64;
 const ENOUGH: usize = 16;
 /// Medians are made anew after so many more requests: a dozen of them for each would cost more than all else.
 const RENEWED_EVERY: usize = 8;
-const _: () = assert!(KEPT % RENEWED_EVERY == 0 && ENOUGH % RENEWED_EVERY == 0);
+const _: () = assert!(KEPT.is_multiple_of(RENEWED_EVERY) && ENOUGH.is_multiple_of(RENEWED_EVERY));
 /// Classes of all models; beyond it the one that was used longest ago goes.
 pub const CLASSES_MAX: usize = 256;
 /// Bytes of a prompt's JSON for one token, where the answer does not say how many there were.
@@ -114,7 +114,7 @@ impl Typical {
             kept.requests[kept.next] = sample;
             kept.next = (kept.next + 1) % KEPT;
         }
-        if kept.next % RENEWED_EVERY == 0 && kept.requests.len() % RENEWED_EVERY == 0 {
+        if kept.next.is_multiple_of(RENEWED_EVERY) && kept.requests.len().is_multiple_of(RENEWED_EVERY) {
             kept.usual = kept.medians();
         }
     }
