@@ -24,9 +24,9 @@ use super::*;
 /// The thread computes for so long.
 const BURNS_MS: &str = "10000";
 /// After its start, in which it is pinned and put into its group.
-const BURNS_FROM_MS: &str = "3000";
+const BURNS_FROM_MS: &str = "2000";
 /// From its start until it has slept for longer than the kernel brings pressure up to date.
-const OVER: Duration = Duration::from_secs(16);
+const OVER: Duration = Duration::from_secs(15);
 /// How far two books may be from each other.
 const OFF_MAX: f64 = 0.05;
 /// Other programs that want its processor.
