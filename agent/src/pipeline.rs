@@ -417,8 +417,8 @@ impl Pipeline {
             self.health.set_signal(signal.name(), state);
         }
         self.health.set_workloads(&states);
-        let forgotten = self.blame.stalls_forgotten();
-        self.account.publish(&self.health, &self.probe, &self.connections, &self.models, forgotten);
+        let lost = self.blame.lost();
+        self.account.publish(&self.health, &self.probe, &self.connections, &self.models, lost);
         account::publish_overflow(&self.health, self.workloads.overflow());
         self.probe.flush_log();
         self.health.tick(now);

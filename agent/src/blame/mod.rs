@@ -78,6 +78,15 @@ pub struct Held {
     pub stalled: Duration,
 }
 
+/// Stalls that are put down to nobody, in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// There was no room for them; they are in the sums.
+    pub forgotten: u64,
+    /// Nobody is known whose they are: of a process that has ended, or is not followed.
+    pub unclaimed: u64,
+}
+
 /// What the threads of a workload do.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Standing {
@@ -101,6 +110,7 @@ pub struct Blame {
     /// Lanes by the two ends of a socket, until the threads are looked at again.
     lanes: HashMap<[u32; 2], Arc<Lanes>>,
     started: BootTime,
+    unclaimed: u64,
 }
 
 impl Blame {
@@ -117,6 +127,7 @@ impl Blame {
             standing: HashMap::new(),
             lanes: HashMap::new(),
             started,
+            unclaimed: 0,
         }
     }
 
@@ -127,7 +138,10 @@ impl Blame {
 
     /// A stall is over.
     pub fn on_stall(&mut self, event: &StallEvent, workloads: &mut Workloads) {
-        let Some((workload, role)) = workloads.find(event.tgid) else { return };
+        let Some((workload, role)) = workloads.find(event.tgid) else {
+            self.unclaimed += 1;
+            return;
+        };
         self.history.on_event(event);
         self.totals.on_event(Owner { workload: workload.label.clone(), role }, event);
     }
@@ -257,10 +271,10 @@ impl Blame {
         &self.totals
     }
 
-    /// Stalls that there was no room for.
+    /// Stalls that are put down to nobody.
     #[must_use]
-    pub fn stalls_forgotten(&self) -> u64 {
-        self.history.forgotten()
+    pub fn lost(&self) -> Lost {
+        Lost { forgotten: self.history.forgotten(), unclaimed: self.unclaimed }
     }
 
     /// A process has ended: its number, and those of its threads, may be given again.

@@ -10,6 +10,7 @@
 //! | `request_begun` | `request_finished`, `request_void`, lost at `request` as `unfinished`, requests under way |
 //! | `process_sent` | `process_taken`, lost at `process_ring` as `undecodable` |
 //! | `stall_sent` | `stall_taken`, lost at `stall_ring` as `undecodable` |
+//! | `stall_taken` | stalls that are somebody's, lost at `stall` as `unclaimed` |
 //!
 //! `connection_missed` is the part of what the ring lost that shows as a gap in a connection's numbers: what was
 //! under way there is incomplete. Lost at `program` as `recursion`: runs that the kernel skipped, of programs that
@@ -22,6 +23,7 @@ use anyhow::Result;
 use inferscope_common::counter::Counter;
 use tracing::warn;
 
+use crate::blame;
 use crate::config::{Config, Sources};
 use crate::health::{Health, ProbeState};
 use crate::lifecycle::logs::LogHandle;
@@ -93,7 +95,7 @@ impl Account {
         probe: &Probe,
         connections: &Connections,
         models: &ModelLabels,
-        stalls_forgotten: u64,
+        stalls: blame::Lost,
     ) {
         // What the kernel skipped before what was taken over of it: no call is in both.
         let runs = probe.statistics();
@@ -102,7 +104,8 @@ impl Account {
         health.set_events("socket_taken", self.socket_events);
         health.set_events("process_taken", self.process_events);
         health.set_events("stall_taken", self.stall_events);
-        health.set_lost("stall", "forgotten", stalls_forgotten);
+        health.set_lost("stall", "forgotten", stalls.forgotten);
+        health.set_lost("stall", "unclaimed", stalls.unclaimed);
         health.set_lost("stall_ring", "undecodable", probe.stalls.undecodable());
         let undecodable = probe.rings.undecodable();
         health.set_lost("socket_ring", "undecodable", undecodable.sockets);

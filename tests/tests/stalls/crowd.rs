@@ -27,7 +27,17 @@ impl Crowd {
 
     /// The same of the stage with this folder.
     pub fn begin_at(folder: &Path, name: &str, more: &[&str]) -> Self {
-        let mut command = Command::new(CROWD);
+        Self::begin_by(Command::new(CROWD), folder, name, more)
+    }
+
+    /// Starts one by a program that runs another, with numbers of its own: `unshare`'s.
+    pub fn begin_apart(folder: &Path, name: &str, more: &[&str]) -> Self {
+        let mut apart = Command::new("unshare");
+        apart.args(["--pid", "--fork", "--kill-child", CROWD]);
+        Self::begin_by(apart, folder, name, more)
+    }
+
+    fn begin_by(mut command: Command, folder: &Path, name: &str, more: &[&str]) -> Self {
         command.args(["--name", &full(folder, name)]).args(more);
         Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
     }
@@ -61,8 +71,11 @@ fn full(folder: &Path, name: &str) -> String {
 
 /// A rule, without the brackets around it, for the workload `name` of this stage.
 pub fn rule(stage: &Stage, name: &str) -> String {
-    // No other name of this stage begins like it and a space.
-    format!("{{ name = \"{name}\", command_regex = '--name {}( |$)' }}", full(stage.path(), name))
+    // No other name of this stage begins like it and a space, and no other program that has it among its arguments.
+    format!(
+        "{{ name = \"{name}\", command_regex = '^[^ ]*crowd-server --name {}( |$)' }}",
+        full(stage.path(), name)
+    )
 }
 
 /// Settings with these workloads, and the demonstration server's, `demo`.

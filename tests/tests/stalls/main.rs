@@ -37,6 +37,13 @@ fn seconds_of(agent: &AgentProcess, family: &str, labels: &[(&str, &str)]) -> f6
     family.samples.iter().filter(has).map(|sample| sample.value).sum()
 }
 
+/// Workloads on the page that are none of the test's: servers that the node has anyway.
+fn others(page: &Books, own: &[&str]) -> usize {
+    let infos =
+        page.0.get("inferscope_workload_info").map(|family| family.samples.as_slice()).unwrap_or_default();
+    infos.iter().filter(|info| !own.contains(&info.labels["workload"].as_str())).count()
+}
+
 /// Agent and server, followed.
 struct Scene {
     stage: Stage,

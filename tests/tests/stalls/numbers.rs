@@ -12,7 +12,7 @@ use inferscope_tests::skip;
 use rustix::process::Signal;
 
 use super::crowd::{self, Crowd};
-use super::processor::{Burner, pin};
+use super::processor::{Burner, pin, schedstat};
 use super::*;
 
 const LAST_NUMBER: &str = "/proc/sys/kernel/ns_last_pid";
@@ -20,7 +20,7 @@ const LAST_NUMBER: &str = "/proc/sys/kernel/ns_last_pid";
 const TRIES: usize = 20;
 /// How long who has the number computes, beside another, and so waits half of the time.
 const BURNS_MS: &str = "1500";
-const BURNS: Duration = Duration::from_secs(3);
+const BURNS: Duration = Duration::from_secs(2);
 /// What a process that only sleeps may wait for a processor, at its start and at its end.
 const NOTHING: f64 = 0.1;
 /// Stall seconds of a stop, which this test begins and ends by a system call.
@@ -159,5 +159,27 @@ fn what_a_servers_child_waits_is_not_anothers_that_had_its_number() {
         assert!(stopped == 0.0, "second was never stopped: {stopped} s");
         drop(second);
     }
+    again.agent.stop().unwrap();
+}
+
+#[test]
+fn a_server_that_has_numbers_of_its_own_is_known_by_those_of_the_node() {
+    let Some(again) = Again::start() else { return };
+    let arguments = ["--burn-from-ms", "2000", "--burn-ms", BURNS_MS];
+    let apart = Crowd::begin_apart(again.stage.path(), "second", &arguments);
+    let followed = || again.agent.read_log().unwrap().contains(": following ").then_some(());
+    assert!(until(patient(PATIENCE), followed).is_some(), "{}", again.agent.read_log().unwrap());
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", apart.tgid())).unwrap();
+    let tgid: u32 = children.trim().parse().unwrap();
+    pin(tgid);
+    let burner = Burner::start();
+    let before = schedstat(tgid);
+    std::thread::sleep(BURNS * 2);
+    drop(burner);
+    tick_over(again.agent.listen).unwrap();
+    let (kernel, waited) = (schedstat(tgid) - before, seconds(&again.agent, "second", "run_queue"));
+    println!("second, apart: waited for {kernel:.3} s, {waited:.3} s by the agent");
+    assert!((waited - kernel).abs() <= 0.05 + kernel * 0.05, "{kernel} s, {waited} s by the agent");
+    drop(apart);
     again.agent.stop().unwrap();
 }

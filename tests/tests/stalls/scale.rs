@@ -10,9 +10,9 @@ use inferscope_tests::lab::group::Group;
 use super::crowd::{self, Crowd};
 use super::*;
 
-/// Servers beside the demonstration server: as many as have a place.
-const SERVERS: usize = 7;
-const THREADS_EACH: &str = "1430";
+/// Servers that have a place, the demonstration server and those that the node has anyway among them.
+const PLACES: usize = 8;
+/// Of all servers that have one, together.
 const THREADS: u64 = 10_000;
 /// Servers for which there is no place.
 const BEYOND: usize = 2;
@@ -103,14 +103,18 @@ fn followed_threads(agent: &AgentProcess) -> u64 {
 #[test]
 fn a_large_node_fits_and_what_does_not_is_counted() {
     let Some(stage) = Stage::set(SERVER).unwrap() else { return };
-    let names: Vec<String> = (0..SERVERS).map(|number| format!("large-{number}")).collect();
+    let names: Vec<String> = (0..PLACES - 1).map(|number| format!("large-{number}")).collect();
     let beyond: Vec<String> = (0..BEYOND).map(|number| format!("beyond-{number}")).collect();
     let all: Vec<&str> = names.iter().chain(&beyond).map(String::as_str).collect();
     let agent = stage.start_agent(&crowd::settings(&stage, &all)).unwrap();
     let server = stage.start_server(&[]).unwrap();
+    let demo = |page: &Books| page.sum("inferscope_workload_info", &[("workload", "demo")]) == 1;
+    let page = until(patient(PATIENCE), || Some(Books::read(&agent).unwrap()).filter(demo)).unwrap();
+    let places = PLACES - 1 - others(&page, &["demo"]);
+    let threads = (THREADS / places as u64 + 1).to_string();
+    let with_place = names.iter().take(places);
     let mut servers: Vec<Crowd> =
-        names.iter().map(|name| Crowd::start(&stage, name, &["--threads", THREADS_EACH])).collect();
-    // The demonstration server has the last place.
+        with_place.map(|name| Crowd::start(&stage, name, &["--threads", &threads])).collect();
     servers.extend(beyond.iter().map(|name| Crowd::start(&stage, name, &[])));
     let Some(groups) = Groups::make(&servers) else { return };
     let all_there = || (followed_threads(&agent) >= THREADS).then_some(());
