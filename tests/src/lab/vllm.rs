@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
@@ -115,8 +116,8 @@ impl Way {
                 ],
                 burst: Some(Burst {
                     requests: 1,
-                    size: Size { prompt_bytes: 16_000, max_tokens: 4 },
-                    every: seconds(4),
+                    size: Size { prompt_bytes: 12_000, max_tokens: 4 },
+                    every: seconds(5),
                 }),
                 ..way
             },
@@ -239,6 +240,9 @@ impl Server {
         let mut command = Command::new(&lab.serve);
         command.arg(&lab.installed).args(arguments).env("FOREGROUND", "1");
         command.env("PORT", address.port().to_string()).env("LOG", &log);
+        // Threads that compute keep their processors a while beyond: one is left to all else that serves.
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        command.env("OMP_NUM_THREADS", processors.saturating_sub(1).max(1).to_string());
         let script = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut script = Guard(script.with_context(|| format!("run {}", lab.serve.display()))?);
         let mut said = String::new();
