@@ -32,6 +32,7 @@ pub(crate) fn talks() -> Vec<Talk> {
         models: vec!["small".into(), "large/model-7b".into()],
         max_tokens: 8,
         prompt_bytes: 60,
+        exact: false,
         scenarios: Vec::new(),
     };
     let names = SCENARIOS.iter().map(|(name, _)| *name);

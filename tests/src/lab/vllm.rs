@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
@@ -25,7 +26,9 @@ use crate::socket::Endpoint;
 use crate::stage::until;
 
 /// Load without the fault: enough requests of one size for their median.
-const CLEAN: Duration = Duration::from_secs(10);
+const CLEAN: Duration = Duration::from_secs(12);
+/// Load with a fault that does not pause.
+const LASTS: Duration = Duration::from_secs(15);
 /// The agent finds a server, and lists a request, within this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The fault ends so long before the load.
@@ -36,6 +39,18 @@ const SMALL: Size = Size { prompt_bytes: 300, max_tokens: 16 };
 const SEEDS: u64 = 1000;
 /// Prompts are all alike, and none should be done because an earlier one was.
 const NO_PREFIXES: &str = "--no-enable-prefix-caching";
+const TINY_CACHE: &[&str] =
+    &[NO_PREFIXES, "--block-size", "32", "--max-model-len", "512", "--num-gpu-blocks-override", "17"];
+/// A model that takes longer prompts than it was made for, and all of one at once.
+const ONE_STEP: &[&str] = &[
+    NO_PREFIXES,
+    "--max-model-len",
+    "16384",
+    "--hf-overrides",
+    "{\"max_position_embeddings\":16384}",
+    "--max-num-batched-tokens",
+    "16384",
+];
 
 /// What a laboratory with a real server needs.
 #[derive(Clone, Debug)]
@@ -56,9 +71,9 @@ pub struct RealLab {
 struct Way {
     /// Of the server.
     arguments: &'static [&'static str],
-    /// Its load while it is clean, and what comes on top.
-    usual: Traffic,
-    burst: Option<Burst>,
+    /// Its load without the fault, and with it.
+    clean: Traffic,
+    faulted: Traffic,
     time: Duration,
     /// The agent reads the server's own metrics.
     engine_metrics: bool,
@@ -66,62 +81,39 @@ struct Way {
 
 impl Way {
     fn of(fault: Fault) -> Self {
-        let usual = Traffic { rate: 3.0, size: SMALL, burst: None };
-        let way = Self {
-            arguments: &[NO_PREFIXES],
-            usual,
-            burst: None,
-            time: Duration::from_secs(20),
-            engine_metrics: false,
-        };
-        let seconds = Duration::from_secs;
+        let every = Duration::from_secs;
+        let way = Self::steady(&[NO_PREFIXES], SMALL, 5.0, 5.0);
         match fault {
-            Fault::Quota => Self { usual: Traffic { rate: 2.0, ..usual }, ..way },
-            Fault::Queue => Self {
-                arguments: &[NO_PREFIXES, "--max-num-seqs", "1"],
-                usual: Traffic { rate: 2.0, ..usual },
-                burst: Some(Burst { requests: 8, size: SMALL, every: seconds(5) }),
-                ..way
-            },
+            // What lasts is usual once half of the last 64 requests had it: there are fewer than that.
+            Fault::Hogs | Fault::HogsAndStop | Fault::Quota => {
+                Self { time: LASTS, ..Self::steady(&[NO_PREFIXES], SMALL, 5.0, 2.0) }
+            }
+            Fault::Queue => Self::steady(&[NO_PREFIXES, "--max-num-seqs", "1"], SMALL, 2.0, 2.0)
+                .with(Burst { requests: 8, size: SMALL, every: every(5) }),
             // Sixteen blocks of 32 tokens: sixteen requests fit in as they come, and four as they end.
             Fault::Preemption => {
                 let size = Size { prompt_bytes: 20, max_tokens: 96 };
-                Self {
-                    arguments: &[
-                        NO_PREFIXES,
-                        "--block-size",
-                        "32",
-                        "--max-model-len",
-                        "512",
-                        "--num-gpu-blocks-override",
-                        "17",
-                    ],
-                    usual: Traffic { rate: 2.0, size, burst: None },
-                    burst: Some(Burst { requests: 16, size, every: seconds(12) }),
-                    time: seconds(24),
-                    engine_metrics: true,
-                }
+                let way = Self::steady(TINY_CACHE, size, 2.0, 1.0);
+                Self { engine_metrics: true, ..way }.with(Burst { requests: 16, size, every: every(7) })
             }
             // The whole prompt is one step, which all that are under way take part in.
-            Fault::LongPrompt => Self {
-                arguments: &[
-                    NO_PREFIXES,
-                    "--max-model-len",
-                    "16384",
-                    "--hf-overrides",
-                    "{\"max_position_embeddings\":16384}",
-                    "--max-num-batched-tokens",
-                    "16384",
-                ],
-                burst: Some(Burst {
-                    requests: 1,
-                    size: Size { prompt_bytes: 16_000, max_tokens: 4 },
-                    every: seconds(4),
-                }),
-                ..way
-            },
+            Fault::LongPrompt => {
+                let size = Size { prompt_bytes: 12_000, max_tokens: 4 };
+                Self::steady(ONE_STEP, SMALL, 5.0, 5.0).with(Burst { requests: 1, size, every: every(5) })
+            }
             _ => way,
         }
+    }
+
+    fn steady(arguments: &'static [&'static str], size: Size, clean: f64, faulted: f64) -> Self {
+        let at = |rate| Traffic { rate, size, burst: None };
+        let time = Duration::from_secs(20);
+        Self { arguments, clean: at(clean), faulted: at(faulted), time, engine_metrics: false }
+    }
+
+    fn with(mut self, burst: Burst) -> Self {
+        self.faulted.burst = Some(burst);
+        self
     }
 }
 
@@ -179,9 +171,8 @@ impl RealLab {
         until(PATIENCE, found).with_context(|| format!("not followed: {:?}", agent.read_log()))?;
         let victim = Victim::find(server.api, group, &self.folder)?;
         victim.enter_group()?;
-        let clean = server.load(way.usual, CLEAN).join().map_err(panicked)??;
-        let traffic = Traffic { burst: way.burst, ..way.usual };
-        let faulted = server.load(traffic, way.time);
+        let clean = server.load(way.clean, CLEAN).join().map_err(panicked)??;
+        let faulted = server.load(way.faulted, way.time);
         let stretches = inject(fault, &victim, way.time.saturating_sub(SETTLES));
         let faulted = faulted.join().map_err(panicked)??;
         let before = listed(&agent, &clean)?;
@@ -239,6 +230,9 @@ impl Server {
         let mut command = Command::new(&lab.serve);
         command.arg(&lab.installed).args(arguments).env("FOREGROUND", "1");
         command.env("PORT", address.port().to_string()).env("LOG", &log);
+        // Threads that compute keep their processors a while beyond: one is left to all else that serves.
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        command.env("OMP_NUM_THREADS", processors.saturating_sub(1).max(1).to_string());
         let script = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut script = Guard(script.with_context(|| format!("run {}", lab.serve.display()))?);
         let mut said = String::new();
