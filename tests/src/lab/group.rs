@@ -120,10 +120,20 @@ impl Group {
     ///
     /// Where it cannot be limited.
     pub fn limit_processor(&self, share: f64) -> Result<Limit> {
-        let quota = (share * PERIOD_US as f64) as u64;
+        self.limit_processor_each(share, PERIOD_US)
+    }
+
+    /// The same, in periods of so many microseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::limit_processor`].
+    pub fn limit_processor_each(&self, share: f64, period_us: u64) -> Result<Limit> {
+        let quota = (share * period_us as f64) as u64;
         let (path, text, undo) = if self.v2 {
-            (self.file("cpu", "cpu.max"), format!("{quota} {PERIOD_US}"), format!("max {PERIOD_US}"))
+            (self.file("cpu", "cpu.max"), format!("{quota} {period_us}"), format!("max {period_us}"))
         } else {
+            write(&self.file("cpu", "cpu.cfs_period_us"), &period_us.to_string())?;
             (self.file("cpu", "cpu.cfs_quota_us"), quota.to_string(), "-1".to_owned())
         };
         write(&path, &text)?;
