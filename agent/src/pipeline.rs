@@ -59,6 +59,8 @@ const EXITS_MAX: usize = 1024;
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Pace of the look at the whole of `/proc`, for what the process events did not tell.
 const SCAN_EVERY: Duration = Duration::from_secs(10);
+/// Looks for what a server had started before it was watched; what is missed is found by the next scan.
+const CHILDREN_LOOKS: usize = 8;
 /// Threads of the HTTP server. The pipeline has the main thread for itself, and a runtime of its own: in a
 /// shared one a thread of the server keeps the time, and each look at the rings wakes that one, too.
 const SERVER_THREADS: usize = 2;
@@ -467,16 +469,16 @@ impl Pipeline {
 
     /// Tells the kernel and the signals who came and went.
     fn apply(&mut self, changes: &Changes) {
-        let tables = &mut self.probe.tables;
-        for (tgids, on) in [(&changes.watch, true), (&changes.unwatch, false)] {
-            for &tgid in tgids {
-                self.account.note(tables.set_watched(tgid, on));
-            }
-        }
-        // Its number may be given again, and its first thread's with it.
-        self.account.note(self.probe.stalls.forget(changes.unwatch.iter().copied()));
+        self.apply_watched(changes);
         self.apply_ports(changes);
         if !changes.appeared.is_empty() {
+            for _ in 0..CHILDREN_LOOKS {
+                let found = self.workloads.find_children(BootTime::now());
+                self.apply_watched(&found);
+                if found.watch.is_empty() {
+                    break;
+                }
+            }
             let found = self.workloads.find_listeners(BootTime::now());
             self.apply_ports(&found);
         }
@@ -490,6 +492,17 @@ impl Pipeline {
                 signal.forget_workload(workload);
             }
         }
+    }
+
+    fn apply_watched(&mut self, changes: &Changes) {
+        let tables = &mut self.probe.tables;
+        for (tgids, on) in [(&changes.watch, true), (&changes.unwatch, false)] {
+            for &tgid in tgids {
+                self.account.note(tables.set_watched(tgid, on));
+            }
+        }
+        // Its number may be given again, and its first thread's with it.
+        self.account.note(self.probe.stalls.forget(changes.unwatch.iter().copied()));
     }
 
     fn apply_ports(&mut self, changes: &Changes) {

@@ -64,6 +64,11 @@ impl FakeProc {
         self.write(fake.tgid, "stat", &stat(&fake, 'S'));
         self.write(fake.tgid, &format!("task/{}/stat", fake.tgid), &stat(&fake, 'S'));
         self.set_net(fake.tgid, 4_026_531_840);
+        let siblings = self.path(fake.parent, &format!("task/{}/children", fake.parent));
+        if let Some(folder) = siblings.parent().filter(|folder| folder.exists()) {
+            let before = fs::read_to_string(folder.join("children")).unwrap_or_default();
+            fs::write(&siblings, format!("{before}{} ", fake.tgid)).unwrap();
+        }
     }
 
     /// Several, each (tgid, parent, command).

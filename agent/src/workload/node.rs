@@ -20,6 +20,8 @@ const COMMAND_BYTES_MAX: u64 = 32 << 10;
 /// Most bytes read of an environment, of which one variable is used.
 const ENVIRON_BYTES_MAX: u64 = 256 << 10;
 /// Most bytes read of a process's or thread's numbers: a name and 52 of them.
+/// Of one thread: some 8,000 processes.
+const CHILDREN_BYTES_MAX: u64 = 64 << 10;
 const STAT_BYTES_MAX: u64 = 4096;
 /// Most bytes read of a small file inside a container.
 const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -121,6 +123,23 @@ impl Node {
         let groups = fs::File::open(self.path(tgid, "cgroup")).ok();
         let groups = groups.and_then(|file| ProcessCGroups::from_read(file).ok());
         Place::of(groups.into_iter().flatten().map(|group| (group.controllers, group.pathname)))
+    }
+
+    /// What its threads started and has not ended; nothing where the kernel does not tell (`CONFIG_PROC_CHILDREN`).
+    #[must_use]
+    pub fn children(&self, tgid: u32) -> Vec<u32> {
+        let Ok(tasks) = fs::read_dir(self.path(tgid, "task")) else { return Vec::new() };
+        let lists = tasks
+            .flatten()
+            .filter_map(|task| read_bounded(&task.path().join("children"), CHILDREN_BYTES_MAX));
+        let lists = lists.flat_map(|list| {
+            let words: Vec<u32> = String::from_utf8_lossy(&list)
+                .split_ascii_whitespace()
+                .filter_map(|word| word.parse().ok())
+                .collect();
+            words
+        });
+        lists.collect()
     }
 
     /// A thread other than the first is alive.

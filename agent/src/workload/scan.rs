@@ -64,6 +64,42 @@ impl Workloads {
         self.take_changes()
     }
 
+    /// Takes in what new servers had started before they were watched: what they start later is an event. To be called
+    /// until it finds no more, each time after what it found is watched.
+    pub fn find_children(&mut self, now: BootTime) -> Changes {
+        self.now = now;
+        let new: Vec<u64> = self.starts.iter().filter(|(_, start)| start.new).map(|(&id, _)| id).collect();
+        for id in new {
+            let mut found = 0;
+            let mut parents = vec![self.starts[&id].leader];
+            while let Some(parent) = parents.pop() {
+                for child in self.node.children(parent) {
+                    found += usize::from(self.adopt_child(child, id));
+                    // One of another server's, or that there is no room for, is not gone into.
+                    if self.processes.get(&child).is_some_and(|process| process.start == id) {
+                        parents.push(child);
+                    }
+                }
+            }
+            if let Some(start) = self.starts.get_mut(&id) {
+                start.new = found > 0;
+            }
+        }
+        self.take_changes()
+    }
+
+    fn adopt_child(&mut self, child: u32, start: u64) -> bool {
+        if self.processes.contains_key(&child) {
+            return false;
+        }
+        let Some(birth) = self.node.birth(child) else { return false };
+        self.unknown.remove(&child);
+        self.strangers.remove(&child);
+        self.add(child, birth.began, start);
+        self.read_role(child);
+        self.processes.contains_key(&child)
+    }
+
     /// Looks at what servers listen on that are not known to. After new processes are watched: what they
     /// listened on before is found here, what they listen on later is an event.
     pub fn find_listeners(&mut self, now: BootTime) -> Changes {

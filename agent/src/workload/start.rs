@@ -37,6 +37,8 @@ pub struct Start {
     pub engines: usize,
     /// One of them has ended, and none began since.
     pub engine_lost: bool,
+    /// What it had started before it was watched may not be known.
+    pub new: bool,
     /// Its listeners have to be read again.
     pub due: bool,
     /// The same, and soon: one of them was closed.
@@ -57,6 +59,7 @@ impl Start {
             seen_quiet: false,
             engines: 0,
             engine_lost: false,
+            new: true,
             due: true,
             closed: false,
         }

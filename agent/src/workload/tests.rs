@@ -319,6 +319,29 @@ fn a_listen_before_the_first_scan_has_a_first_moment() {
 }
 
 #[test]
+fn what_a_server_started_before_it_was_watched_is_its_own_at_once() {
+    let proc = FakeProc::new();
+    proc.run_all(&[
+        (100, 1, "vllm serve m"),
+        (101, 100, "VLLM::EngineCore"),
+        (102, 101, "VLLM::Worker"),
+        (90, 1, "bash"),
+    ]);
+    let mut workloads = proc.workloads();
+    let appeared = workloads.on_process(&event(ProcessKind::Exec, 100), at(1));
+    assert_eq!((appeared.appeared.len(), appeared.watch), (1, vec![100]));
+    let found = workloads.find_children(at(1));
+    assert_eq!(found.watch, [101, 102]);
+    assert_eq!(workloads.find(102).map(|(_, role)| role), Some(Some(Role::Worker)));
+    // One that began while these were not watched yet, and then none.
+    proc.run_all(&[(103, 101, "VLLM::Worker_TP1")]);
+    assert_eq!(workloads.find_children(at(1)).watch, [103]);
+    assert_eq!(workloads.find_children(at(1)), Changes::default());
+    proc.run_all(&[(104, 101, "VLLM::Worker_TP2")]);
+    assert_eq!(workloads.find_children(at(2)), Changes::default(), "from here on events tell");
+}
+
+#[test]
 fn a_listener_that_is_closed_is_missed_once_no_other_is_left() {
     let proc = FakeProc::new();
     proc.run_all(&[(100, 1, "vllm serve m"), (101, 100, "vllm-rs")]);

@@ -27,7 +27,7 @@ struct Arguments {
     /// The folder of what that script starts.
     #[arg(long)]
     vllm_installed: Option<PathBuf>,
-    /// Leave what the agent says of each request to a real vLLM in this folder.
+    /// Leave what the agent says of each request in this folder.
     #[arg(long)]
     keep: Option<PathBuf>,
     /// Only this fault; may be repeated.
@@ -59,7 +59,12 @@ fn main() -> Result<ExitCode> {
     };
     let mut results = Results::default();
     if !arguments.no_demonstration {
-        let lab = Lab { programs: programs.clone(), folder: folder.path().to_owned(), rate: arguments.rate };
+        let lab = Lab {
+            programs: programs.clone(),
+            folder: folder.path().to_owned(),
+            rate: arguments.rate,
+            keep: arguments.keep.clone(),
+        };
         results.demonstration = Some(lab.run(&chosen(&Fault::ALL))?);
     }
     if let (Some(serve), Some(installed)) = (arguments.vllm.clone(), arguments.vllm_installed.clone()) {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::oracle::http_get;
 use crate::socket::Endpoint;
@@ -15,7 +15,7 @@ use crate::socket::Endpoint;
 const SHOWN_MIN: f64 = 0.001;
 
 /// One request with its vector.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Blamed {
     pub seq: u64,
     pub ended_unix_seconds: f64,
@@ -26,7 +26,7 @@ pub struct Blamed {
 }
 
 /// Seconds by phase and cause, and what stands out.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Vector {
     pub phases: BTreeMap<String, BTreeMap<String, f64>>,
     pub causes: Vec<Excess>,
@@ -34,7 +34,7 @@ pub struct Vector {
 }
 
 /// A cause that took more than usual.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Excess {
     pub cause: String,
     pub excess_seconds: f64,

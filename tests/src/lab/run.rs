@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use super::group::Group;
 use super::matrix::{Matrix, Row};
 use crate::client::{self, Report};
 use crate::harness::{AgentProcess, ServerProcess};
+use crate::oracle::http_get;
 use crate::socket::Endpoint;
 use crate::stage::until;
 
@@ -40,6 +42,8 @@ pub struct Lab {
     pub folder: PathBuf,
     /// Requests a second.
     pub rate: f64,
+    /// Where to leave what the agent says of each request.
+    pub keep: Option<PathBuf>,
 }
 
 impl Lab {
@@ -99,6 +103,9 @@ impl Lab {
         let Some(requests) = until(PATIENCE, enough) else {
             bail!("the agent lists {} of {count} requests", fetch(agent.listen)?.len());
         };
+        if let Some(folder) = &self.keep {
+            keep(agent.listen, folder, fault)?;
+        }
         agent.stop()?;
         server.stop()?;
         let (before, after): (&[Blamed], &[Blamed]) = requests.split_at(clean.exchanges.len());
@@ -127,6 +134,20 @@ impl Lab {
 
 pub(super) fn panicked<T>(_: T) -> anyhow::Error {
     anyhow::anyhow!("the load client panicked")
+}
+
+/// Leaves the agent's pages of requests in a folder.
+///
+/// # Errors
+///
+/// Where the agent does not answer, or they cannot be written.
+pub(super) fn keep(agent: SocketAddr, folder: &Path, fault: Fault) -> Result<()> {
+    for name in ["requests", "slow"] {
+        let page = http_get(&Endpoint::Tcp(agent), &format!("/api/v1/{name}?limit=1000"))?;
+        let path = folder.join(format!("{fault:?}-{name}.json").to_lowercase());
+        std::fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Of bytes that no disk makes less of.

@@ -13,13 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
 
 use super::blamed::{Blamed, fetch};
 use super::fault::{Fault, Victim, inject};
 use super::group::Group;
 use super::matrix::{Matrix, Row};
-use super::run::panicked;
+use super::run::{keep, panicked};
 use super::traffic::{Burst, Size, Traffic};
 use crate::harness::{AgentProcess, Guard, free_address};
 use crate::socket::Endpoint;
@@ -177,29 +176,15 @@ impl RealLab {
         let faulted = faulted.join().map_err(panicked)??;
         let before = listed(&agent, &clean)?;
         let after = listed(&agent, &faulted)?;
-        agent.stop()?;
         if let Some(folder) = &self.keep {
-            let text = serde_json::to_vec_pretty(&Kept {
-                clean: &before,
-                faulted: &after,
-                stretches: stretches.as_deref().ok(),
-            });
-            let path = folder.join(format!("{fault:?}.json"));
-            std::fs::write(&path, text?).with_context(|| format!("write {}", path.display()))?;
+            keep(agent.listen, folder, fault)?;
         }
+        agent.stop()?;
         if fault.is_work() {
             return Ok(Row::of_work(fault, &before, &after));
         }
         Ok(Row::of(fault, &before, &after, &stretches?))
     }
-}
-
-/// What a row was made of.
-#[derive(Serialize)]
-struct Kept<'a> {
-    clean: &'a [Blamed],
-    faulted: &'a [Blamed],
-    stretches: Option<&'a [(f64, f64)]>,
 }
 
 /// What the agent says of these requests.
