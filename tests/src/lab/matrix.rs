@@ -80,8 +80,10 @@ impl Row {
             let first = request.causes().first().map_or("none", |first| *first).to_owned();
             *causes.entry(first).or_default() += 1;
         }
-        // Those that the fault touched in part are neither.
-        let untouched = faulted.iter().filter(|request| expected.is_empty() || overlap(request) <= 0.0);
+        // Those that the fault touched in part are neither. Of two faults the stretches are one's, and the other lasts.
+        let touches =
+            |request: &Blamed| expected.len() > 1 || (expected.len() == 1 && overlap(request) > 0.0);
+        let untouched = faulted.iter().filter(|request| !touches(request));
         let others: Vec<&Blamed> = clean.iter().chain(untouched).collect();
         Self {
             fault: fault.name(),
@@ -208,6 +210,16 @@ mod tests {
         assert!(!row(&[]).holds(), "it hit nobody");
         let blamed = [vec![slow(None); 98], slow_ones(&[("run_queue", 2)])].concat();
         assert!(!Row::of_work(Fault::Queue, &blamed, &slow_ones(&[("queued", 9)])).holds());
+    }
+
+    #[test]
+    fn beside_two_faults_nobody_is_untouched() {
+        let clean = vec![slow(None); 50];
+        let faulted = slow_ones(&[("run_queue", 5)]);
+        let row = |fault| Row::of(fault, &clean, &faulted, &[(5.0, 6.0)]);
+        assert_eq!((row(Fault::HogsAndStop).others, row(Fault::HogsAndStop).wrong), (50, 0));
+        assert_eq!((row(Fault::StopApi).others, row(Fault::StopApi).wrong), (55, 5));
+        assert_eq!((row(Fault::Clean).others, row(Fault::Clean).wrong), (55, 5));
     }
 
     #[test]
