@@ -69,9 +69,17 @@ pub enum Limit {
     Usual(Duration),
 }
 
+/// What a slow request was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    pub limit: Limit,
+    /// Its first token was late, and the whole of it was not: what came after is not to blame.
+    pub first_token_only: bool,
+}
+
 /// How much longer than it should a request took; `None` where it was not slow.
 #[must_use]
-pub fn limit(record: &RequestRecord, usual: Option<&Usual>, settings: &Settings) -> Option<Limit> {
+pub fn limit(record: &RequestRecord, usual: Option<&Usual>, settings: &Settings) -> Option<Over> {
     let over = |took: Option<Duration>, objective: Option<Duration>, usual: Option<Duration>| {
         let took = took?;
         if let Some(objective) = objective.filter(|objective| took > *objective) {
@@ -82,8 +90,9 @@ pub fn limit(record: &RequestRecord, usual: Option<&Usual>, settings: &Settings)
         slow.then_some(Limit::Usual(usual))
     };
     let usual_ttft = usual.and_then(|usual| usual.ttft);
-    over(record.ttft(), settings.ttft, usual_ttft)
-        .or_else(|| over(Some(record.duration()), settings.duration, usual.map(|usual| usual.duration)))
+    let first = over(record.ttft(), settings.ttft, usual_ttft);
+    let whole = over(Some(record.duration()), settings.duration, usual.map(|usual| usual.duration));
+    Some(Over { limit: first.or(whole)?, first_token_only: whole.is_none() })
 }
 
 /// The causes of a request by how much more than usual they took, the most first; those below what is worth naming are
@@ -118,6 +127,8 @@ pub fn reason(causes: &[(Cause, Duration)], around: &Surroundings) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::BootTime;
+    use crate::signal::latency::tests::record;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -136,6 +147,28 @@ mod tests {
         assert_eq!(causes(&found, Some(&usual)), expected);
         let without = [(Cause::EventLoop, MS * 40), (Cause::RunQueue, MS * 30)];
         assert_eq!(causes(&found, None), without, "how long it should have worked is not known");
+    }
+
+    #[test]
+    fn a_late_first_token_is_not_blamed_on_what_came_after() {
+        let usual = Usual {
+            duration: MS * 200,
+            ttft: Some(MS * 20),
+            causes: [MS * 20; CAUSES],
+            causes_before: [MS * 2; CAUSES],
+        };
+        let over = |ttft: u64, duration: u64| {
+            let arrival = record().arrival;
+            let at = |ms: u64| BootTime(arrival.0 + ms * 1_000_000);
+            let record = RequestRecord { first_token: Some(at(ttft)), end: at(duration), ..record() };
+            let over = limit(&record, Some(&usual), &Settings::default())?;
+            Some((over.limit, over.first_token_only))
+        };
+        let (late, long) = (Limit::Usual(MS * 20), Limit::Usual(MS * 200));
+        assert_eq!(over(60, 600), None);
+        assert_eq!(over(61, 240), Some((late, true)));
+        assert_eq!(over(61, 601), Some((late, false)), "all of it took too long");
+        assert_eq!(over(60, 601), Some((long, false)));
     }
 
     #[test]

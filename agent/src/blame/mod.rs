@@ -227,16 +227,21 @@ impl Blame {
         let class = Class::of(record);
         let usual = self.typical.usual(&class);
         let causes = judge::causes(&whole, usual.map(|usual| &usual.causes));
-        let slow = judge::limit(record, usual, &self.settings).map(|limit| {
+        let before = phases.iter().find(|(phase, _)| *phase == Phase::BeforeFirstToken);
+        let before = before.map_or_else(Vector::default, |(_, vector)| *vector);
+        let slow = judge::limit(record, usual, &self.settings).map(|over| {
+            let of_first = || judge::causes(&before, usual.map(|usual| &usual.causes_before));
+            let to_blame = if over.first_token_only { of_first() } else { causes.clone() };
             let usual = usual.map(|usual| usual.ttft.unwrap_or(usual.duration));
             let mut around = self.around.of(record, &open(), self.started, usual);
             let (label, begun) = (&record.workload.label, record.first_token.unwrap_or(record.end));
             around.queued |= engines.waited(label, record.arrival, begun);
-            around.preempted = engines.preempted(label, record.arrival, record.end);
-            let reason = judge::reason(&causes, &around);
-            Box::new(Slow { reason, limit, around, stalls: past.longest(&lanes) })
+            let end = if over.first_token_only { begun } else { record.end };
+            around.preempted = engines.preempted(label, record.arrival, end);
+            let reason = judge::reason(&to_blame, &around);
+            Box::new(Slow { reason, limit: over.limit, around, stalls: past.longest(&lanes) })
         });
-        self.typical.add(class, record, whole);
+        self.typical.add(class, record, [whole, before]);
         self.around.add(record);
         Verdict { phases, causes, slow }
     }

@@ -68,6 +68,8 @@ pub struct Usual {
     pub ttft: Option<Duration>,
     /// What each cause has, in the order of [`Cause`].
     pub causes: [Duration; CAUSES],
+    /// The same until the first token; of a request without one, none.
+    pub causes_before: [Duration; CAUSES],
 }
 
 /// The classes of all models.
@@ -93,6 +95,7 @@ struct Sample {
     duration: Duration,
     ttft: Option<Duration>,
     vector: Vector,
+    before: Vector,
 }
 
 impl Typical {
@@ -102,8 +105,8 @@ impl Typical {
         self.classes.get(class)?.usual.as_ref()
     }
 
-    /// One more.
-    pub fn add(&mut self, class: Class, record: &RequestRecord, vector: Vector) {
+    /// One more: what its time went to, and that until its first token.
+    pub fn add(&mut self, class: Class, record: &RequestRecord, [vector, before]: [Vector; 2]) {
         self.turn += 1;
         if !self.classes.contains_key(&class) && self.classes.len() >= CLASSES_MAX {
             let oldest =
@@ -116,7 +119,7 @@ impl Typical {
             return;
         }
         kept.newest_ns = record.end.0;
-        let sample = Sample { duration: record.duration(), ttft: record.ttft(), vector };
+        let sample = Sample { duration: record.duration(), ttft: record.ttft(), vector, before };
         if kept.requests.len() < KEPT {
             kept.requests.push(sample);
         } else {
@@ -141,12 +144,15 @@ impl Kept {
         if self.requests.len() < ENOUGH {
             return None;
         }
-        let of =
-            |cause| median(self.requests.iter().map(|sample| sample.vector.of(cause))).unwrap_or_default();
+        let of = |vector: fn(&Sample) -> &Vector| {
+            let of = |cause| median(self.requests.iter().map(|sample| vector(sample).of(cause)));
+            Cause::ALL.map(|cause| of(cause).unwrap_or_default())
+        };
         Some(Usual {
             duration: median(self.requests.iter().map(|sample| sample.duration))?,
             ttft: median(self.requests.iter().filter_map(|sample| sample.ttft)),
-            causes: Cause::ALL.map(of),
+            causes: of(|sample| &sample.vector),
+            causes_before: of(|sample| &sample.before),
         })
     }
 }
@@ -180,7 +186,8 @@ mod tests {
     }
 
     fn add(typical: &mut Typical, record: &RequestRecord, rest: Duration) {
-        typical.add(Class::of(record), record, Vector::of_times([(Cause::Rest, rest)]));
+        let vector = |time| Vector::of_times([(Cause::Rest, time)]);
+        typical.add(Class::of(record), record, [vector(rest), vector(rest / 4)]);
     }
 
     #[test]
@@ -197,6 +204,7 @@ mod tests {
         assert_eq!((usual(120), usual(2500), usual(1)), (Some(100), Some(900), None));
         let usual = typical.usual(&Class::of(&sized(100, 1))).unwrap();
         assert_eq!(usual.causes[Cause::Rest as usize], Duration::from_millis(100));
+        assert_eq!(usual.causes_before[Cause::Rest as usize], Duration::from_millis(25));
     }
 
     #[test]

@@ -229,6 +229,16 @@ mod tests {
     }
 
     #[test]
+    fn beside_two_faults_nobody_is_untouched() {
+        let clean = vec![slow(None); 50];
+        let faulted = slow_ones(&[("run_queue", 5)]);
+        let row = |fault| Row::of(fault, &clean, &faulted, &[(5.0, 6.0)]);
+        assert_eq!((row(Fault::HogsAndStop).others, row(Fault::HogsAndStop).wrong), (50, 0));
+        assert_eq!((row(Fault::StopApi).others, row(Fault::StopApi).wrong), (55, 5));
+        assert_eq!((row(Fault::Clean).others, row(Fault::Clean).wrong), (55, 5));
+    }
+
+    #[test]
     fn only_what_not_every_machine_can_do_may_be_refused() {
         let refused = |fault| Row::refused(fault, "no".to_owned()).holds();
         assert!(refused(Fault::Quota) && !refused(Fault::StopApi));

@@ -19,13 +19,15 @@ pub struct Size {
     pub max_tokens: u32,
 }
 
-/// Requests that come together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Requests that come together, or nearly so.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Burst {
     pub requests: usize,
     pub size: Size,
     /// From one burst to the next; the first comes after a half of it.
     pub every: Duration,
+    /// Requests a second within it; all at once without.
+    pub rate: Option<f64>,
 }
 
 /// All that comes to a server.
@@ -81,7 +83,11 @@ impl Traffic {
 
 impl Burst {
     fn options(&self, endpoint: &Endpoint, time: Duration, seed: u64) -> Result<client::Options> {
-        Ok(client::Options { requests: self.requests, ..self.size.options(endpoint, time, seed)? })
+        Ok(client::Options {
+            requests: self.requests,
+            rate: self.rate,
+            ..self.size.options(endpoint, time, seed)?
+        })
     }
 }
 
