@@ -92,7 +92,7 @@ impl Row {
         let others: Vec<&Blamed> = clean.iter().chain(untouched).collect();
         let missed = affected.iter().filter(|request| !right(request)).take(SHOWN_MAX);
         let wrongly = others.iter().filter(|request| is_blamed(request)).take(SHOWN_MAX);
-        let shown = missed.chain(wrongly).map(|request| request.to_string());
+        let shown = missed.chain(wrongly).map(ToString::to_string);
         Self {
             fault: fault.name(),
             expected: expected.to_vec(),
