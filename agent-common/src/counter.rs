@@ -26,17 +26,19 @@ pub enum Counter {
     CallTakenOver = 8,
     /// Events put into the STALLS ring.
     StallSent = 9,
-    /// Events lost because the STALLS ring was full.
+    /// Events lost because the STALLS ring was full when their thread ended.
     StallRingFull = 10,
     /// Times of the scheduler before the ones they should be behind.
     StallBackwards = 11,
     /// Threads that are not followed, because the THREADS table was full.
     ThreadTableFull = 12,
+    /// Events for which the STALLS ring had no room, summed with later ones of their thread.
+    StallDeferred = 13,
 }
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SocketSeen,
         Self::SocketSent,
         Self::SocketRingFull,
@@ -50,6 +52,7 @@ impl Counter {
         Self::StallRingFull,
         Self::StallBackwards,
         Self::ThreadTableFull,
+        Self::StallDeferred,
     ];
 }
 

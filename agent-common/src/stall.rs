@@ -7,8 +7,8 @@
 pub const THREADS_MAX: u32 = 16_384;
 /// Size of the STALLS ring: 16,000 events between two looks of the agent.
 pub const STALLS_BYTES: u32 = 1 << 20;
-/// A stall of this length is an event of its own; shorter ones are summed until they come to as much. So a thread
-/// makes at most a thousand events a second for each kind.
+/// A stall of this length is an event of its own; shorter ones, and those that the ring has no room for, are summed until
+/// they come to as much and there is room. So a thread makes at most a thousand events a second for each kind.
 pub const LONG_NS: u64 = 1_000_000;
 
 /// Classes of length by which stalls are counted.
@@ -219,8 +219,10 @@ impl Waker {
 
 /// Takes stalls that are over.
 pub trait Sink {
-    /// One or more stalls of a kind, the last of which was over at `end_ns`.
-    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64);
+    /// One or more stalls of a kind, the last of which was over at `end_ns`; false where there is no room for them now.
+    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) -> bool;
+    /// There was no room for stalls of a thread that ends.
+    fn lost(&mut self);
     /// A time before the one that it should be behind.
     fn backwards(&mut self);
 }
@@ -338,7 +340,9 @@ impl Thread {
     fn tell(&mut self, kind: Stall, now: u64, sink: &mut impl Sink) {
         let Some(spell) = self.spells.get_mut(kind as usize) else { return };
         if !spell.is_empty() {
-            sink.stalled(kind, *spell, now);
+            if !sink.stalled(kind, *spell, now) {
+                sink.lost();
+            }
             *spell = Spell::default();
         }
     }
@@ -384,17 +388,18 @@ impl Thread {
         self.add(kind, Spell::one(start_ns, end_ns), end_ns, sink);
     }
 
+    /// A long one is told by itself, short ones once they come to as much. What there is no room for joins the short ones,
+    /// so that its time is not lost, only when in that time it was.
     #[inline(always)]
-    fn add(&mut self, kind: Stall, short: Spell, end_ns: u64, sink: &mut impl Sink) {
-        if short.stalled_ns >= LONG_NS {
-            return sink.stalled(kind, short, end_ns);
-        }
+    fn add(&mut self, kind: Stall, one: Spell, end_ns: u64, sink: &mut impl Sink) {
+        let long = one.stalled_ns >= LONG_NS;
+        let told = long && sink.stalled(kind, one, end_ns);
         let Some(spell) = self.spells.get_mut(kind as usize) else { return };
-        spell.add(&short);
-        if spell.stalled_ns >= LONG_NS {
-            let whole = *spell;
+        if !told {
+            spell.add(&one);
+        }
+        if long == told && spell.stalled_ns >= LONG_NS && sink.stalled(kind, *spell, end_ns) {
             *spell = Spell::default();
-            sink.stalled(kind, whole, end_ns);
         }
     }
 }

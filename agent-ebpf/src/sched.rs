@@ -45,7 +45,7 @@ struct Out {
 
 impl Sink for Out {
     #[inline(always)]
-    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) {
+    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) -> bool {
         let event = StallEvent {
             start_ns: spell.start_ns,
             end_ns,
@@ -57,7 +57,13 @@ impl Sink for Out {
             counts: spell.counts,
         };
         let sent = STALLS.output::<StallEvent>(&event, BPF_RB_NO_WAKEUP as u64).is_ok();
-        emit::count(if sent { Counter::StallSent } else { Counter::StallRingFull });
+        emit::count(if sent { Counter::StallSent } else { Counter::StallDeferred });
+        sent
+    }
+
+    #[inline(always)]
+    fn lost(&mut self) {
+        emit::count(Counter::StallRingFull);
     }
 
     #[inline(always)]

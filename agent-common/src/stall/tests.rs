@@ -7,18 +7,29 @@ use super::*;
 /// Sums, and what was told one by one.
 #[derive(Debug, Default)]
 struct Told {
+    /// Nothing is taken.
+    full: bool,
+    lost: u32,
     sums: [u64; KINDS],
     events: Vec<(Stall, u64, u64)>,
     backwards: u32,
 }
 
 impl Sink for Told {
-    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) {
+    fn stalled(&mut self, kind: Stall, spell: Spell, end_ns: u64) -> bool {
+        if self.full {
+            return false;
+        }
         assert!(spell.start_ns + spell.stalled_ns <= end_ns, "{spell:?} ends at {end_ns}");
         let long = u64::from(spell.counts[CLASSES - 1]) * LONG_NS;
         assert!(spell.counts.iter().sum::<u32>() > 0 && long <= spell.stalled_ns, "{spell:?}");
         self.sums[kind as usize] += spell.stalled_ns;
         self.events.push((kind, spell.start_ns, end_ns));
+        true
+    }
+
+    fn lost(&mut self) {
+        self.lost += 1;
     }
 
     fn backwards(&mut self) {
@@ -62,6 +73,26 @@ fn who_yields_to_the_one_that_it_looks_out_for_is_not_held_up() {
         thread.comes(5 * MS, &mut told);
         assert_eq!(told.sums[Stall::RunQueue as usize], expected, "yields {yields}, to its own {to_own}");
     }
+}
+
+#[test]
+fn what_there_is_no_room_for_is_told_later_and_no_time_is_lost() {
+    let (mut thread, mut told) = running();
+    let mut stops = |from: u64, to: u64, full: bool, told: &mut Told| {
+        told.full = full;
+        thread.leaves(State::Stopped, from, 0, told);
+        thread.comes(to, told);
+    };
+    stops(MS, 11 * MS, true, &mut told);
+    stops(20 * MS, 20 * MS + 1000, true, &mut told);
+    assert!(told.events.is_empty());
+    stops(30 * MS, 33 * MS, false, &mut told);
+    assert_eq!(told.events, [(Stall::Stopped, 30 * MS, 33 * MS), (Stall::Stopped, MS, 33 * MS)]);
+    assert_eq!((told.sums[Stall::Stopped as usize], told.lost), (13 * MS + 1000, 0));
+    // A thread that ends cannot wait.
+    stops(40 * MS, 45 * MS, true, &mut told);
+    thread.dies(50 * MS, 0, &mut told);
+    assert_eq!(told.lost, 1);
 }
 
 #[test]

@@ -17,7 +17,8 @@
 //! run for unwatched processes too, so at most so many calls were not seen. `call_taken_over` are those of reads and
 //! writes that a second copy of the program ran for instead; they are not lost. The units of `evicted`, `forgotten`
 //! and `vanished` are connections; those of `workload_table` and `process_table` are looks at a server or process for which
-//! there was no room, those of `thread_table` what the scheduler did with a thread for which there was none.
+//! there was no room, those of `thread_table` what the scheduler did with a thread for which there was none. `stall_deferred`
+//! are stalls that the ring had no room for and that were summed with later ones of their thread.
 
 use anyhow::Result;
 use inferscope_common::counter::Counter;
@@ -39,7 +40,7 @@ use crate::workload::{Overflow, Workloads};
 const SAMPLE_EVERY: u64 = 60;
 
 /// Stages and reasons of what the kernel programs count.
-const KERNEL_EVENTS: [(Counter, &str); 7] = [
+const KERNEL_EVENTS: [(Counter, &str); 8] = [
     (Counter::SocketSeen, "socket_seen"),
     (Counter::SocketSent, "socket_sent"),
     (Counter::SocketIgnored, "socket_ignored"),
@@ -47,6 +48,7 @@ const KERNEL_EVENTS: [(Counter, &str); 7] = [
     (Counter::ProcessSent, "process_sent"),
     (Counter::CallTakenOver, "call_taken_over"),
     (Counter::StallSent, "stall_sent"),
+    (Counter::StallDeferred, "stall_deferred"),
 ];
 const KERNEL_LOST: [(Counter, &str, &str); 6] = [
     (Counter::SocketRingFull, "socket_ring", "full"),
