@@ -5,6 +5,7 @@
 
 mod account;
 mod beat;
+mod follow;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ use crate::signal::stalls::StallSignal;
 use crate::signal::{Signal, Tick};
 use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
-use crate::workload::{Changes, WorkloadState, Workloads};
+use crate::workload::{WorkloadState, Workloads};
 
 /// Pace at which the rings are looked at: what a record waits at most, and 20 wake-ups a second. A process that
 /// comes wakes the agent at once.
@@ -59,8 +60,6 @@ const EXITS_MAX: usize = 1024;
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Pace of the look at the whole of `/proc`, for what the process events did not tell.
 const SCAN_EVERY: Duration = Duration::from_secs(10);
-/// Looks for what a server had started before it was watched; what is missed is found by the next scan.
-const CHILDREN_LOOKS: usize = 8;
 /// Threads of the HTTP server. The pipeline has the main thread for itself, and a runtime of its own: in a
 /// shared one a thread of the server keeps the time, and each look at the rings wakes that one, too.
 const SERVER_THREADS: usize = 2;
@@ -465,51 +464,5 @@ impl Pipeline {
         let changes = self.workloads.scan(now);
         self.apply(&changes);
         self.close_vanished(now);
-    }
-
-    /// Tells the kernel and the signals who came and went.
-    fn apply(&mut self, changes: &Changes) {
-        self.apply_watched(changes);
-        self.apply_ports(changes);
-        if !changes.appeared.is_empty() {
-            for _ in 0..CHILDREN_LOOKS {
-                let found = self.workloads.find_children(BootTime::now());
-                self.apply_watched(&found);
-                if found.watch.is_empty() {
-                    break;
-                }
-            }
-            let found = self.workloads.find_listeners(BootTime::now());
-            self.apply_ports(&found);
-        }
-        // Said last: from here on every request of theirs is measured from its arrival.
-        for workload in &changes.appeared {
-            info!(workload = %workload.label, kind = workload.kind.label(), "following");
-        }
-        for workload in &changes.gone {
-            self.blame.forget_workload(&workload.label);
-            for signal in &mut self.signals {
-                signal.forget_workload(workload);
-            }
-        }
-    }
-
-    fn apply_watched(&mut self, changes: &Changes) {
-        let tables = &mut self.probe.tables;
-        for (tgids, on) in [(&changes.watch, true), (&changes.unwatch, false)] {
-            for &tgid in tgids {
-                self.account.note(tables.set_watched(tgid, on));
-            }
-        }
-        // Its number may be given again, and its first thread's with it.
-        self.account.note(self.probe.stalls.forget(changes.unwatch.iter().copied()));
-    }
-
-    fn apply_ports(&mut self, changes: &Changes) {
-        for (ports, on) in [(&changes.listen_ports, true), (&changes.unlisten_ports, false)] {
-            for &port in ports {
-                self.account.note(self.probe.tables.set_served(port, on));
-            }
-        }
     }
 }
