@@ -270,8 +270,13 @@ impl Pipeline {
         for event in self.probe.rings.drain_processes() {
             self.account.process_events += 1;
             let exit = event.kind == ProcessKind::Exit as u32;
+            let ended = self.exits.iter().any(|gone| gone.tgid == event.tgid);
+            // A process that ends closes its listeners after its end was told; what it did before is not all taken yet.
+            if ended && event.kind == ProcessKind::Unlisten as u32 {
+                continue;
+            }
             // The number of a process that has ended may be given again.
-            if self.exits.len() >= EXITS_MAX || self.exits.iter().any(|gone| gone.tgid == event.tgid) {
+            if ended || self.exits.len() >= EXITS_MAX {
                 self.end_exited();
             }
             if exit { self.exits.push(event) } else { self.take_process(&event) }
