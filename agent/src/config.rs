@@ -21,7 +21,7 @@ pub use section::{LimitSettings, SloSettings};
 use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{blame, engine, export, probe, request, workload};
+use crate::{blame, engine, export, gpu, probe, request, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -45,6 +45,7 @@ pub struct Config {
     pub slo: SloSettings,
     pub slow: blame::Settings,
     pub engine: engine::Settings,
+    pub gpu: gpu::Settings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
@@ -153,6 +154,7 @@ impl Config {
         self.slo.check()?;
         self.slow.check()?;
         self.engine.check()?;
+        self.gpu.check()?;
         Rules::new(&self.workload)?;
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod config;
 pub mod engine;
 pub mod export;
+pub mod gpu;
 pub mod health;
 pub mod http_client;
 pub mod lifecycle;

@@ -25,6 +25,7 @@ use crate::clock::BootTime;
 use crate::config::Config;
 use crate::engine::Engines;
 use crate::export::{self, Shared};
+use crate::gpu::Gpus;
 use crate::health::{Health, SignalState};
 use crate::lifecycle::privileges::confine;
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
@@ -139,6 +140,7 @@ struct Pipeline {
     blame: Blame,
     engines: Engines,
     groups: Watch,
+    gpus: Gpus,
     signals: Vec<Box<dyn Signal>>,
     health: Health,
     account: account::Account,
@@ -175,6 +177,7 @@ impl Pipeline {
             blame: Blame::new(config.slow.clone(), now),
             engines: Engines::default(),
             groups: Watch::new(Roots::default().proc),
+            gpus: Gpus::default(),
             signals,
             health,
             account: account::Account::new(config.sandbox.program_statistics),
@@ -409,9 +412,10 @@ impl Pipeline {
         self.engines.take();
         self.engines.follow(self.workloads.doors());
         let groups = self.groups.newest();
+        self.gpus.take();
         let stalls = self.blame.totals();
-        let tick =
-            Tick { now, workloads: &states, open: &open, stalls, groups: &groups, engines: &self.engines };
+        let (groups, engines, gpus) = (&groups, &self.engines, &self.gpus);
+        let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus };
         for signal in &mut self.signals {
             let state = match signal.on_tick(&tick) {
                 Ok(()) => SignalState::Ok,

@@ -13,6 +13,7 @@ use inferscope::blame::{Totals, Verdict};
 use inferscope::cgroup::Groups;
 use inferscope::clock::BootTime;
 use inferscope::engine::Engines;
+use inferscope::gpu::Gpus;
 use inferscope::health::{Health, ProbeState, SignalState};
 use inferscope::lifecycle::privileges::{Confinement, Mode, OtherCalls};
 use inferscope::registry::Registries;
@@ -187,6 +188,7 @@ fn node(options: Options) -> Registries {
             stalls: &Totals::default(),
             groups: &Groups::default(),
             engines: &Engines::default(),
+            gpus: &Gpus::default(),
         })
         .unwrap();
     for record in records() {
@@ -219,6 +221,7 @@ fn node(options: Options) -> Registries {
             stalls: &Totals::default(),
             groups: &Groups::default(),
             engines: &Engines::default(),
+            gpus: &Gpus::default(),
         })
         .unwrap();
     registries

@@ -199,15 +199,16 @@ fn servers_on_every_kind_of_socket_are_measured_by_one_agent() {
         let options = everything(server.endpoint.clone(), 100);
         let compared = load_and_compare(agent.listen, &options, folder.path());
         let comparison = runtime.block_on(compared).unwrap();
-        println!("{kind}\n{comparison}");
         if !comparison.passed {
             let evidence = evidence(&comparison, folder.path()).unwrap();
             let log = agent.read_log().unwrap();
             panic!(
-                "{log}\n{evidence}\n{kind}\n{comparison}\ntruth and records are in {}",
+                // What differs first: of an emulated machine only so many lines are shown.
+                "{kind}\n{comparison}\n{evidence}\n{log}\ntruth and records are in {}",
                 folder.keep().display()
             );
         }
+        println!("{kind}\n{comparison}");
         server.stop().unwrap();
     }
     assert_eq!(agent.leaks().unwrap(), Vec::<String>::new());

@@ -10,7 +10,7 @@ use serde::forward_to_deserialize_any;
 use super::section::{LimitSettings, SloSettings};
 use crate::lifecycle::{logs, privileges};
 use crate::workload::rules::Rule;
-use crate::{blame, engine, export, probe, request};
+use crate::{blame, engine, export, gpu, probe, request};
 
 /// Every variable of the environment that is a setting begins so.
 pub const ENVIRONMENT_PREFIX: &str = "INFERSCOPE_";
@@ -33,7 +33,7 @@ impl Section {
 }
 
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 10] {
+pub(super) fn sections() -> [Section; 11] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),
@@ -42,6 +42,7 @@ pub(super) fn sections() -> [Section; 10] {
         one("slo", fields::<SloSettings>()),
         one("slow", fields::<blame::Settings>()),
         one("engine", fields::<engine::Settings>()),
+        one("gpu", fields::<gpu::Settings>()),
         one("kernel", fields::<probe::plan::Settings>()),
         one("log", fields::<logs::Settings>()),
         one("sandbox", fields::<privileges::Settings>()),

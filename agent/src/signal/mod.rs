@@ -13,6 +13,7 @@ use crate::blame::{Totals, Verdict};
 use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::engine::Engines;
+use crate::gpu::Gpus;
 use crate::request::record::{OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
 
@@ -59,4 +60,6 @@ pub struct Tick<'a> {
     pub groups: &'a Groups,
     /// What the servers say of themselves, where they are asked.
     pub engines: &'a Engines,
+    /// The GPUs as they stand.
+    pub gpus: &'a Gpus,
 }

@@ -43,6 +43,9 @@ struct Arguments {
     /// The first thread computes, from so many milliseconds after the start on
     #[arg(long)]
     burn_from_ms: Option<u64>,
+    /// The first thread computes, once a line comes on standard input
+    #[arg(long, conflicts_with = "burn_from_ms")]
+    burn_when_told: bool,
     /// Compute for so long, then sleep
     #[arg(long, default_value_t = 600_000)]
     burn_ms: u64,
@@ -79,8 +82,12 @@ fn main() -> Result<()> {
         let mut child = Command::new("/bin/true");
         child.stdin(Stdio::null()).status().context("run a child")?;
     }
-    if let Some(from) = arguments.burn_from_ms {
-        std::thread::sleep(Duration::from_millis(from).saturating_sub(began.elapsed()));
+    if arguments.burn_when_told {
+        std::io::stdin().read_line(&mut String::new()).context("wait for the word")?;
+    }
+    if arguments.burn_when_told || arguments.burn_from_ms.is_some() {
+        let from = Duration::from_millis(arguments.burn_from_ms.unwrap_or_default());
+        std::thread::sleep(from.saturating_sub(began.elapsed()));
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(arguments.burn_ms) {
             std::hint::spin_loop();

@@ -1,6 +1,6 @@
 //! Servers that answer nothing, in whatever number a test wants.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -39,7 +39,7 @@ impl Crowd {
 
     fn begin_by(mut command: Command, folder: &Path, name: &str, more: &[&str]) -> Self {
         command.args(["--name", &full(folder, name)]).args(more);
-        Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
     /// Until it says that it has begun.
@@ -47,6 +47,11 @@ impl Crowd {
         let mut line = String::new();
         BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.ends_with('\n'), "it says {line:?}");
+    }
+
+    /// Gives the word that one started with `--burn-when-told` waits for.
+    pub fn tell(&self) {
+        self.0.stdin.as_ref().unwrap().write_all(b"\n").unwrap();
     }
 
     pub fn tgid(&self) -> u32 {

@@ -25,10 +25,8 @@ use super::*;
 
 /// The thread computes for so long.
 const BURNS_MS: &str = "10000";
-/// After its start, in which it is pinned and put into its group.
-const BURNS_FROM_MS: &str = "2000";
-/// From its start until it has slept for longer than the kernel brings pressure up to date.
-const OVER: Duration = Duration::from_secs(15);
+/// From when it begins until it has slept for longer than the kernel brings pressure up to date.
+const OVER: Duration = Duration::from_secs(13);
 /// The longest that the kernel takes.
 const QUOTA_PERIOD_US: u64 = 1_000_000;
 /// How far two books may be from each other.
@@ -47,7 +45,7 @@ impl One {
     fn start() -> Option<Self> {
         let stage = Stage::set(SERVER).unwrap()?;
         let agent = stage.start_agent(&crowd::settings(&stage, &["one"])).unwrap();
-        let arguments = ["--burn-from-ms", BURNS_FROM_MS, "--burn-ms", BURNS_MS];
+        let arguments = ["--burn-when-told", "--burn-ms", BURNS_MS];
         let thread = Crowd::start(&stage, "one", &arguments);
         pin(thread.tgid());
         let followed = || agent.read_log().unwrap().contains(": following ").then_some(());
@@ -55,12 +53,22 @@ impl One {
         Some(Self { stage, agent, thread })
     }
 
-    /// Stall seconds of a cause, and what the kernel's other book says, each now less before the load.
+    /// Stall seconds of a cause, and what the kernel's other book says, each after the load less before it.
     fn difference(&self, cause: &str, book: &dyn Fn() -> f64) -> (f64, f64) {
         let (before, agent_before) = (book(), self.seconds(cause));
+        self.thread.tell();
         std::thread::sleep(OVER);
         tick_over(self.agent.listen).unwrap();
         (self.seconds(cause) - agent_before, book() - before)
+    }
+
+    /// Every cause, and what was lost: what else a difference may be.
+    fn stalls(&self) -> String {
+        let page = Books::read(&self.agent).unwrap();
+        let samples = page.0.get("stall_seconds_total").into_iter().flat_map(|family| &family.samples);
+        let causes = samples.filter(|sample| sample.value > 0.0);
+        let causes: Vec<_> = causes.map(|sample| format!("{:?} {}", sample.labels, sample.value)).collect();
+        format!("{}; {page}", causes.join(", "))
     }
 
     fn seconds(&self, cause: &str) -> f64 {
@@ -89,6 +97,7 @@ fn throttling_is_what_the_groups_file_says() {
     let (agent, book) = one.difference("cpu_throttle", &throttled);
     let exported = seconds_of(&one.agent, "cgroup_cpu_throttled_seconds_total", &[("workload", "one")]);
     let all = throttled();
+    println!("{}", one.stalls());
     limit.lift().unwrap();
     drop(one.thread);
     group.remove();

@@ -7,6 +7,7 @@ use crate::blame::Totals as Stalls;
 use crate::cgroup::{Groups, Pressure};
 use crate::clock::BootTime;
 use crate::engine::Engines;
+use crate::gpu::Gpus;
 use crate::signal::latency::tests::workload;
 
 fn tick(signal: &mut CgroupSignal, reading: Option<Reading>, failure: Option<&str>) -> Result<()> {
@@ -19,6 +20,7 @@ fn tick(signal: &mut CgroupSignal, reading: Option<Reading>, failure: Option<&st
         stalls: &Stalls::default(),
         groups: &groups,
         engines: &Engines::default(),
+        gpus: &Gpus::default(),
     })
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::blame::Totals;
 use crate::cgroup::Groups;
 use crate::engine::{Engines, Look};
+use crate::gpu::Gpus;
 use crate::request::record::{Incomplete, Route};
 use crate::signal::WorkloadState;
 use crate::signal::latency::tests::{record, workload};
@@ -52,6 +53,7 @@ impl Bench {
             stalls: &Totals::default(),
             groups: &Groups::default(),
             engines: &Engines::of("w", self.looks.iter().copied()),
+            gpus: &Gpus::default(),
         };
         self.signal.on_tick(&tick).unwrap();
     }

@@ -7,6 +7,7 @@ use super::*;
 use crate::blame::Totals;
 use crate::cgroup::Groups;
 use crate::engine::Engines;
+use crate::gpu::Gpus;
 use crate::request::record::{FinishReasons, GAPS_MAX, Identity, OtherRoute, Outcome, Route, Stall, Usage};
 use crate::signal::WorkloadState;
 use crate::workload::ServerKind;
@@ -82,6 +83,7 @@ impl Bench {
                 stalls: &Totals::default(),
                 groups: &Groups::default(),
                 engines: &Engines::default(),
+                gpus: &Gpus::default(),
             })
             .unwrap();
     }

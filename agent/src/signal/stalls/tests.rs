@@ -7,6 +7,7 @@ use crate::blame::{Owner, Totals};
 use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::engine::Engines;
+use crate::gpu::Gpus;
 use crate::signal::latency::tests::workload;
 
 fn owner(role: Option<Role>) -> Owner {
@@ -35,6 +36,7 @@ fn tick_at(signal: &mut StallSignal, stalls: &Totals, second: u64) {
             stalls,
             groups: &Groups::default(),
             engines: &Engines::default(),
+            gpus: &Gpus::default(),
         })
         .unwrap();
 }

@@ -23,6 +23,7 @@ use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::engine::Engines;
 use crate::export::{self, Shared};
+use crate::gpu::Gpus;
 use crate::health::Health;
 use crate::http_client::Limits;
 use crate::registry::Registries;
@@ -248,6 +249,7 @@ fn agent() -> Shared {
                 stalls: &totals,
                 groups: &Groups::default(),
                 engines: &Engines::default(),
+                gpus: &Gpus::default(),
             };
             signal.on_tick(&tick).unwrap();
         }

@@ -1,0 +1,239 @@
+//! What do the GPUs say? Asks the driver's library beside the pipeline, and joins its answers to workloads.
+//!
+//! In: [`Reading`]s and faults, told by threads that nothing else waits for. Out: every GPU as it stands
+//! ([`Card`]), by UUID. The pipeline owns [`Gpus`] and takes the [`News`] at each tick.
+
+pub mod settings;
+pub mod source;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
+
+pub use self::settings::Settings;
+pub use self::source::{Driver, Failure, Identity, Reading, ThrottleCause, Xid};
+use crate::clock::BootTime;
+
+/// News that wait for the pipeline, at most; what is beyond is counted and lost. Those of 16 GPUs at ten a second for
+/// half a minute.
+pub const NEWS_MAX: usize = 4096;
+/// Codes of faults that are told apart on one GPU; the others share [`OTHER_XID`].
+const XIDS_MAX: usize = 16;
+/// No fault has this code.
+pub const OTHER_XID: u64 = u64::MAX;
+
+/// What the threads that ask tell, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// The library answers, or why it does not.
+    Driver(Result<Driver, Failure>),
+    /// There are these GPUs from now on, and no others.
+    Cards(Vec<Identity>),
+    /// One was read.
+    Read { uuid: String, reading: Box<Reading> },
+    /// One could not be read.
+    Failed { uuid: String, failure: Failure },
+    /// One was asked at this time and has not answered yet: longer than any answer takes.
+    Unresponsive { uuid: String, asked: BootTime },
+    /// One has a fault.
+    Fault(Xid),
+    /// The driver tells no faults, and why.
+    NoFaults(Failure),
+}
+
+/// How it is with a GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CardState {
+    /// It was found, and has said nothing yet.
+    #[default]
+    Found,
+    Answers,
+    /// It was asked at this time and has not answered yet.
+    Unresponsive(BootTime),
+    /// It is not there any more: off the bus, or to be reset. The text says what the driver said.
+    Lost(String),
+    /// It could not be read the last time, or the driver answers no more.
+    Failed(String),
+}
+
+impl CardState {
+    /// Value of the label `state`.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Answers => "answers",
+            Self::Unresponsive(_) => "unresponsive",
+            Self::Lost(_) => "lost",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// One GPU as it stands.
+#[derive(Clone, Debug, Default)]
+pub struct Card {
+    pub identity: Identity,
+    pub state: CardState,
+    /// The newest; `None` while it does not answer, so that nothing old is shown as if it were new.
+    pub reading: Option<Reading>,
+    /// How often each fault came since the agent began, by code.
+    pub xids: BTreeMap<u64, u64>,
+}
+
+impl Card {
+    fn new(identity: Identity) -> Self {
+        Self { identity, ..Self::default() }
+    }
+
+    fn on_read(&mut self, reading: Reading) {
+        self.state = CardState::Answers;
+        self.reading = Some(reading);
+    }
+
+    fn on_state(&mut self, state: CardState) {
+        self.state = state;
+        self.reading = None;
+    }
+
+    fn on_fault(&mut self, code: u64) {
+        let known = self.xids.contains_key(&code) || self.xids.len() < XIDS_MAX;
+        *self.xids.entry(if known { code } else { OTHER_XID }).or_default() += 1;
+    }
+}
+
+/// The GPUs of this node.
+#[derive(Debug, Default)]
+pub struct Gpus {
+    news: Option<Receiver<News>>,
+    driver: Option<Result<Driver, Failure>>,
+    no_faults: Option<Failure>,
+    cards: BTreeMap<String, Card>,
+}
+
+impl Gpus {
+    /// Hears these news from now on.
+    pub fn hear(&mut self, news: Receiver<News>) {
+        self.news = Some(news);
+    }
+
+    /// Takes what was told since.
+    pub fn take(&mut self) {
+        let Some(news) = self.news.take() else { return };
+        news.try_iter().take(NEWS_MAX).for_each(|one| self.on_news(one));
+        self.news = Some(news);
+    }
+
+    fn on_news(&mut self, news: News) {
+        match news {
+            News::Driver(driver) => {
+                if let Err(failure) = &driver {
+                    let failed = || CardState::Failed(failure.to_string());
+                    self.cards.values_mut().for_each(|card| card.on_state(failed()));
+                }
+                self.driver = Some(driver);
+            }
+            News::Cards(identities) => self.on_cards(identities),
+            News::Read { uuid, reading } => self.with(&uuid, |card| card.on_read(*reading)),
+            News::Failed { uuid, failure: Failure::Lost(why) } => {
+                self.with(&uuid, |card| card.on_state(CardState::Lost(why)));
+            }
+            News::Failed { uuid, failure } => {
+                self.with(&uuid, |card| card.on_state(CardState::Failed(failure.to_string())));
+            }
+            News::Unresponsive { uuid, asked } => {
+                self.with(&uuid, |card| card.on_state(CardState::Unresponsive(asked)));
+            }
+            News::Fault(xid) => self.with(&xid.uuid, |card| card.on_fault(xid.code)),
+            News::NoFaults(failure) => self.no_faults = Some(failure),
+        }
+    }
+
+    /// A GPU that is not among them was taken out; one that is keeps what is known of it.
+    fn on_cards(&mut self, identities: Vec<Identity>) {
+        let mut before = std::mem::take(&mut self.cards);
+        for identity in identities {
+            let known = before.remove(&identity.uuid);
+            let card = match known {
+                Some(card) => Card { identity, ..card },
+                None => Card::new(identity),
+            };
+            self.cards.insert(card.identity.uuid.clone(), card);
+        }
+    }
+
+    fn with(&mut self, uuid: &str, change: impl FnOnce(&mut Card)) {
+        if let Some(card) = self.cards.get_mut(uuid) {
+            change(card);
+        }
+    }
+
+    /// Every GPU, by UUID.
+    pub fn cards(&self) -> impl Iterator<Item = &Card> {
+        self.cards.values()
+    }
+
+    /// What answers, or why nothing does; `None` before anybody was asked, or where nobody is.
+    #[must_use]
+    pub fn driver(&self) -> Option<&Result<Driver, Failure>> {
+        self.driver.as_ref()
+    }
+
+    /// Why no faults are told.
+    #[must_use]
+    pub fn no_faults(&self) -> Option<&Failure> {
+        self.no_faults.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    fn identity(uuid: &str) -> Identity {
+        Identity { uuid: uuid.to_owned(), ..Identity::default() }
+    }
+
+    #[test]
+    fn a_gpu_that_goes_and_comes_back_keeps_its_faults() {
+        let (tell, news) = sync_channel(NEWS_MAX);
+        let mut gpus = Gpus::default();
+        gpus.hear(news);
+        let fault = |code| News::Fault(Xid { uuid: "a".to_owned(), code, at: BootTime(1) });
+        let read = || News::Read { uuid: "a".to_owned(), reading: Box::default() };
+        let state = |gpus: &Gpus| gpus.cards().map(|card| card.state.label()).collect::<Vec<_>>();
+        tell.send(News::Driver(Ok(Driver::default()))).unwrap();
+        tell.send(News::Cards(vec![identity("a"), identity("b")])).unwrap();
+        for news in [read(), fault(79), fault(79), fault(31)] {
+            tell.send(news).unwrap();
+        }
+        gpus.take();
+        assert_eq!(state(&gpus), ["answers", "found"]);
+        let lost = Failure::Lost("it is gone".to_owned());
+        tell.send(News::Failed { uuid: "a".to_owned(), failure: lost }).unwrap();
+        tell.send(News::Unresponsive { uuid: "b".to_owned(), asked: BootTime(5) }).unwrap();
+        gpus.take();
+        assert_eq!(state(&gpus), ["lost", "unresponsive"]);
+        assert!(gpus.cards().all(|card| card.reading.is_none()));
+        tell.send(News::Driver(Err(Failure::Session("it went".to_owned())))).unwrap();
+        gpus.take();
+        assert_eq!(state(&gpus), ["failed", "failed"]);
+        tell.send(News::Driver(Ok(Driver::default()))).unwrap();
+        tell.send(News::Cards(vec![identity("a")])).unwrap();
+        tell.send(read()).unwrap();
+        gpus.take();
+        assert_eq!(state(&gpus), ["answers"]);
+        let card = gpus.cards().next().unwrap();
+        assert_eq!(card.xids, BTreeMap::from([(31, 1), (79, 2)]));
+    }
+
+    #[test]
+    fn codes_beyond_the_limit_share_one() {
+        let mut card = Card::new(identity("a"));
+        (0..XIDS_MAX as u64 + 5).for_each(|code| card.on_fault(code));
+        card.on_fault(0);
+        assert_eq!(card.xids.len(), XIDS_MAX + 1);
+        assert_eq!((card.xids[&0], card.xids[&OTHER_XID]), (2, 5));
+    }
+}
