@@ -34,11 +34,13 @@ pub enum Counter {
     ThreadTableFull = 12,
     /// Events for which the STALLS ring had no room, summed with later ones of their thread.
     StallDeferred = 13,
+    /// Switches to a thread of which the kernel told only that it was over.
+    SwitchUntold = 14,
 }
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SocketSeen,
         Self::SocketSent,
         Self::SocketRingFull,
@@ -53,6 +55,7 @@ impl Counter {
         Self::StallBackwards,
         Self::ThreadTableFull,
         Self::StallDeferred,
+        Self::SwitchUntold,
     ];
 }
 

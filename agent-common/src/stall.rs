@@ -166,6 +166,8 @@ pub struct Thread {
     pub reclaims_since_ns: u64,
     /// Time on a processor until it last left one.
     pub ran_ns: u64,
+    /// The same as the kernel counts it, from the thread's beginning.
+    pub executed_ns: u64,
     /// Its process.
     pub tgid: u32,
     /// A [`State`].
@@ -184,7 +186,7 @@ pub struct Thread {
     pub wakers: [Waker; WAKERS],
 }
 
-const _: () = assert!(size_of::<Thread>() == 304 && align_of::<Thread>() == 8);
+const _: () = assert!(size_of::<Thread>() == 312 && align_of::<Thread>() == 8);
 
 /// Wakers of a thread that are told apart. One that does more than a fifth of its wake-ups is always among them.
 pub const WAKERS: usize = 4;
@@ -217,6 +219,16 @@ impl Waker {
     }
 }
 
+/// A thread leaves its processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving {
+    pub now: u64,
+    /// Major faults as the kernel counts them.
+    pub faults: u32,
+    /// Its time on processors as the kernel counts it.
+    pub executed_ns: u64,
+}
+
 /// Takes stalls that are over.
 pub trait Sink {
     /// One or more stalls of a kind, the last of which was over at `end_ns`; false where there is no room for them now.
@@ -225,6 +237,8 @@ pub trait Sink {
     fn lost(&mut self);
     /// A time before the one that it should be behind.
     fn backwards(&mut self);
+    /// A thread leaves a processor that it was not seen to get.
+    fn untold(&mut self);
 }
 
 impl Thread {
@@ -235,9 +249,12 @@ impl Thread {
         Self { since_ns: now, tgid, state: state as u32, ..Self::default() }
     }
 
-    /// It leaves its processor; `faults` as the kernel counts its major faults.
+    /// It leaves its processor.
     #[inline(always)]
-    pub fn leaves(&mut self, state: State, now: u64, faults: u32, sink: &mut impl Sink) {
+    pub fn leaves(&mut self, state: State, leaving: Leaving, sink: &mut impl Sink) {
+        let Leaving { now, faults, executed_ns } = leaving;
+        self.comes_untold(now, executed_ns, sink);
+        self.executed_ns = executed_ns;
         if self.state == State::Runs as u32 && now > self.since_ns {
             self.ran_ns += now - self.since_ns;
         }
@@ -298,6 +315,17 @@ impl Thread {
         }
     }
 
+    /// The kernel does not tell of every switch: on 6.18, now and then, not of the one by which a thread whose group may run
+    /// again gets its processor (`sched_switch` is silent for its own tracer, too). It had it for as long as the kernel counts.
+    #[inline(always)]
+    fn comes_untold(&mut self, now: u64, executed_ns: u64, sink: &mut impl Sink) {
+        if self.state != State::Runs as u32 {
+            sink.untold();
+            let came = now.saturating_sub(executed_ns.saturating_sub(self.executed_ns));
+            self.comes(if came < self.since_ns { self.since_ns } else { came }, sink);
+        }
+    }
+
     /// It begins to look for memory.
     #[inline(always)]
     pub fn begins_reclaim(&mut self, now: u64) {
@@ -323,7 +351,9 @@ impl Thread {
 
     /// It ends: what was not told yet is told.
     #[inline(always)]
-    pub fn dies(&mut self, now: u64, faults: u32, sink: &mut impl Sink) {
+    pub fn dies(&mut self, leaving: Leaving, sink: &mut impl Sink) {
+        let Leaving { now, faults, executed_ns } = leaving;
+        self.comes_untold(now, executed_ns, sink);
         if !self.io.is_empty() {
             self.settle_io(faults, sink);
         }

@@ -64,6 +64,9 @@ static TASK_STATE: Global<u32> = Global::new(0);
 /// `task_struct.maj_flt`: u64, of which the lower half is read.
 #[unsafe(no_mangle)]
 static TASK_MAJ_FLT: Global<u32> = Global::new(0);
+/// `task_struct.se.sum_exec_runtime`: u64, nanoseconds.
+#[unsafe(no_mangle)]
+static TASK_EXECUTED: Global<u32> = Global::new(0);
 /// `task_struct.in_iowait`: the u32 that has the bit.
 #[unsafe(no_mangle)]
 static TASK_IOWAIT: Global<u32> = Global::new(0);
@@ -156,6 +159,12 @@ pub fn task_state(task: *const Task) -> u32 {
 #[inline(always)]
 pub fn task_major_faults(task: *const Task) -> u32 {
     unsafe { load(task.cast(), TASK_MAJ_FLT.load()) }
+}
+
+/// Its time on processors, brought up to date as it leaves one.
+#[inline(always)]
+pub fn task_executed_ns(task: *const Task) -> u64 {
+    unsafe { load(task.cast(), TASK_EXECUTED.load()) }
 }
 
 #[inline(always)]

@@ -16,7 +16,9 @@ use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{HashMap, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
 use inferscope_common::counter::Counter;
-use inferscope_common::stall::{STALLS_BYTES, Sink, Spell, Stall, StallEvent, State, THREADS_MAX, Thread};
+use inferscope_common::stall::{
+    Leaving, STALLS_BYTES, Sink, Spell, Stall, StallEvent, State, THREADS_MAX, Thread,
+};
 
 use crate::offsets::{self, Task};
 use crate::tracepoint::watched_thread;
@@ -70,6 +72,11 @@ impl Sink for Out {
     fn backwards(&mut self) {
         emit::count(Counter::StallBackwards);
     }
+
+    #[inline(always)]
+    fn untold(&mut self) {
+        emit::count(Counter::SwitchUntold);
+    }
 }
 
 #[btf_tracepoint(function = "sched_switch")]
@@ -92,11 +99,12 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool, coming: u32) {
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let bits = offsets::task_state(task);
     let mut out = Out { tgid, tid };
-    let faults = offsets::task_major_faults(task);
+    let (faults, executed_ns) = (offsets::task_major_faults(task), offsets::task_executed_ns(task));
+    let leaving = Leaving { now, faults, executed_ns };
     if !preempted && bits & TASK_DEAD != 0 {
         if let Some(thread) = known(tid, tgid) {
             // SAFETY: a live value, of a thread that this processor has.
-            unsafe { (*thread).dies(now, faults, &mut out) };
+            unsafe { (*thread).dies(leaving, &mut out) };
         }
         let _ = THREADS.remove(tid);
         return;
@@ -118,8 +126,8 @@ fn leaves(task: *const Task, tgid: u32, preempted: bool, coming: u32) {
     };
     match known(tid, tgid) {
         // SAFETY: as above.
-        Some(thread) => unsafe { (*thread).leaves(state, now, faults, &mut out) },
-        None => first(tid, &Thread::first(tgid, state, now)),
+        Some(thread) => unsafe { (*thread).leaves(state, leaving, &mut out) },
+        None => first(tid, &Thread { executed_ns, ..Thread::first(tgid, state, now) }),
     }
 }
 

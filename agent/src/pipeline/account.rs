@@ -40,7 +40,7 @@ use crate::workload::{Overflow, Workloads};
 const SAMPLE_EVERY: u64 = 60;
 
 /// Stages and reasons of what the kernel programs count.
-const KERNEL_EVENTS: [(Counter, &str); 8] = [
+const KERNEL_EVENTS: [(Counter, &str); 9] = [
     (Counter::SocketSeen, "socket_seen"),
     (Counter::SocketSent, "socket_sent"),
     (Counter::SocketIgnored, "socket_ignored"),
@@ -49,6 +49,7 @@ const KERNEL_EVENTS: [(Counter, &str); 8] = [
     (Counter::CallTakenOver, "call_taken_over"),
     (Counter::StallSent, "stall_sent"),
     (Counter::StallDeferred, "stall_deferred"),
+    (Counter::SwitchUntold, "switch_untold"),
 ];
 const KERNEL_LOST: [(Counter, &str, &str); 6] = [
     (Counter::SocketRingFull, "socket_ring", "full"),

@@ -76,6 +76,7 @@ pub fn look_up_scheduler(types: &KernelTypes) -> Result<Vec<Offset>> {
         ("TASK_PID", types.offset("task_struct", "pid")?),
         ("TASK_STATE", state),
         ("TASK_MAJ_FLT", types.offset("task_struct", "maj_flt")?),
+        ("TASK_EXECUTED", types.offset("task_struct", "se.sum_exec_runtime")?),
         ("TASK_IOWAIT", iowait),
         ("TASK_IOWAIT_MASK", iowait_mask),
         ("TASK_MEMSTALL", memstall),
