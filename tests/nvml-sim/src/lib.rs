@@ -8,7 +8,7 @@ mod place;
 pub mod scenario;
 pub mod truth;
 
-pub use crate::place::{Installed, install, library, without_symbols};
+pub use crate::place::{Installed, install, install_aged, library, without_symbols};
 pub use crate::scenario::preset;
 pub use crate::scenario::{Cause, Scenario};
 pub use crate::truth::{At, GpuAt};

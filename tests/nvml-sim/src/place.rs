@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::boot_ns;
 use crate::scenario::Scenario;
+use crate::truth::At;
 
 const FILE: &str = "libnvml_sim.so";
 /// As the agent finds it by itself.
@@ -39,20 +41,33 @@ pub struct Installed {
 /// # Errors
 /// The scenario is none, or a file cannot be written.
 pub fn install(folder: &Path, text: &str) -> Result<Installed> {
-    let own = Scenario::parse(text)?;
-    let start_boot_ns = own.start_boot_ns.unwrap_or_else(boot_ns);
-    let begins = format!("start_boot_ns = {start_boot_ns}\n");
-    let text = if own.start_boot_ns.is_some() { text.to_owned() } else { begins + text };
+    install_aged(folder, text, Duration::ZERO)
+}
+
+/// As [`install`], of a scenario that began so long ago.
+///
+/// # Errors
+/// As [`install`]; or the scenario says itself when it began, or the machine was not up so long ago.
+pub fn install_aged(folder: &Path, text: &str, age: Duration) -> Result<Installed> {
+    let own = Scenario::parse(text)?.start_boot_ns;
+    ensure!(own.is_none() || age.is_zero(), "the scenario has a beginning of its own");
+    let age_ns = u64::try_from(age.as_nanos()).context("the age of a scenario")?;
+    let begun = boot_ns().checked_sub(age_ns).context("the machine was not up when the scenario began")?;
+    let start_boot_ns = own.unwrap_or(begun);
+    let start = if own.is_some() { String::new() } else { format!("start_boot_ns = {start_boot_ns}\n") };
     let library = folder.join(INSTALLED);
-    fs::copy(library_file()?, &library).with_context(|| format!("copy to {}", library.display()))?;
+    fs::copy(crate::library(), &library).with_context(|| format!("copy to {}", library.display()))?;
     let beside = beside(&library);
-    fs::write(&beside, text).with_context(|| format!("write {}", beside.display()))?;
+    fs::write(&beside, start + text).with_context(|| format!("write {}", beside.display()))?;
     Ok(Installed { library, scenario: Scenario::load(&beside)?, start_boot_ns })
 }
 
-fn library_file() -> Result<PathBuf> {
-    let library = library();
-    library.canonicalize().with_context(|| format!("find {}", library.display()))
+impl Installed {
+    /// The truth now.
+    #[must_use]
+    pub fn now(&self) -> At<'_> {
+        self.scenario.at(boot_ns())
+    }
 }
 
 /// The scenario that belongs to a copy of the library.

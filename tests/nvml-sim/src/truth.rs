@@ -354,3 +354,76 @@ fn bytes(gib: f64) -> u64 {
 fn narrow(value: i64) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    proptest! {
+        /// Seconds are written in milliseconds; the slow oracle looks at every one of them.
+        #[test]
+        fn reasons_and_what_is_counted_of_them_are_the_same(
+            spans in prop::collection::vec((0_usize..8, 0_u64..2000, 1_u64..900), 0..6),
+            absence in (500_u64..2500, 1_u64..500), repeats in any::<bool>(), until_ms in 0_u64..5000,
+        ) {
+            let names = ["power_cap", "sw_thermal", "hw_thermal", "power_brake", "hw_slowdown", "sync_boost",
+                "board_limit", "reliability"];
+            let seconds = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
+            let throttle: String = spans.iter().map(|(cause, from, length)| format!(
+                "{{ cause = \"{}\", from = {}, to = {} }},", names[*cause], seconds(*from), seconds(from + length)
+            )).collect();
+            let repeat = if repeats { "throttle_repeat = 3" } else { "" };
+            let (from, to) = (absence.0, absence.0 + absence.1);
+            let text = format!(
+                "absence = [{{ from = {}, to = {} }}]\n[[gpu]]\nmodel = \"h100\"\n{repeat}\n\
+                 utilization_percent = 5\nthrottle = [{throttle}]\n", seconds(from), seconds(to)
+            );
+            let scenario = Scenario::parse(&text).unwrap();
+            let at = |ms: u64| scenario.at(ms * MS).gpu(0).unwrap();
+            let loaded = if until_ms >= to { to } else { 0 };
+            for cause in Cause::ALL {
+                let slow = (loaded..until_ms).filter(|ms| at(*ms).is_throttled(cause)).count() as u64 * MS;
+                prop_assert_eq!(at(until_ms).throttled_ns(cause), slow, "{:?}", cause);
+            }
+            let reasons = |bits| (loaded..until_ms).filter(|ms| at(*ms).reasons() & bits != 0).count() as u64 * MS;
+            prop_assert_eq!(at(until_ms).thermal_ns(), reasons(0x60));
+            prop_assert_eq!(at(until_ms).any_throttled_ns(), reasons(u64::MAX));
+            prop_assert_eq!(at(until_ms).energy_millijoules(), Some(320 * (until_ms - loaded)));
+        }
+    }
+
+    #[test]
+    fn a_counter_of_the_driver_begins_again_and_one_of_the_board_does_not() {
+        let text = "absence = [{ from = 5, to = 8 }]\n[[gpu]]\nmodel = \"h100\"\n\
+                    ecc = { corrected = { before = 100, jumps = [[1, 2], [6, 4], [8, 8]] } }\n";
+        let scenario = Scenario::parse(text).unwrap();
+        let ecc = scenario.gpus[0].ecc.clone().unwrap();
+        let check = |second: u64, volatile, aggregate| {
+            let gpu = scenario.at(second * SECOND).gpu(0).unwrap();
+            assert_eq!(
+                (gpu.counted(&ecc.corrected), gpu.counted_in_life(&ecc.corrected)),
+                (volatile, aggregate)
+            );
+        };
+        check(0, 0, 100);
+        check(4, 2, 102);
+        check(8, 8, 114);
+    }
+
+    #[test]
+    fn power_is_the_mean_of_the_second_before() {
+        let text =
+            "[[gpu]]\nmodel = \"h100\"\npower_watts = { points = [[0, 100], [10, 500]], steps = true }\n";
+        let scenario = Scenario::parse(text).unwrap();
+        let at = |ms: u64| scenario.at(ms * MS).gpu(0).unwrap();
+        for (ms, milliwatts) in [(0, 100_000), (10_000, 100_000), (10_250, 200_000), (11_000, 500_000)] {
+            assert_eq!(at(ms).power_milliwatts(), Some(milliwatts), "{ms} ms");
+        }
+        assert_eq!(at(10_250).power_instant_milliwatts(), Some(500_000));
+        assert_eq!(at(11_000).consumed_millijoules(9 * SECOND), Some(600_000));
+    }
+}

@@ -176,7 +176,7 @@ fn links(gpu: &GpuAt<'_>, field: u32, scope: u32) -> Option<Value> {
         fi::NVML_FI_DEV_NVLINK_ERROR_DL_CRC => of_link(&nvlink?.crc_errors),
         fi::NVML_FI_DEV_NVLINK_GET_STATE => {
             let active = scope < gpu.number(Some(&nvlink?.active))?;
-            Some(Value::Unsigned(active.into()))
+            (scope < nvlink?.links).then(|| Value::Unsigned(active.into()))
         }
         _ => None,
     }

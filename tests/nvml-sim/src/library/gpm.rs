@@ -33,9 +33,6 @@ struct Sample {
 #[repr(transparent)]
 struct SampleHandle(*const c_void);
 
-/// As the struct of the header, with room for metrics told by their count.
-type Request = nv::nvmlGpmMetricsGet_t;
-
 #[unsafe(no_mangle)]
 extern "C" fn nvmlGpmQueryDeviceSupport(device: Handle, support: Out<nv::nvmlGpmSupport_t>) -> Code {
     gpu_call("nvmlGpmQueryDeviceSupport", device, |gpu| {
@@ -92,7 +89,7 @@ extern "C" fn nvmlGpmMigSampleGet(device: Handle, gpu_instance: c_uint, sample: 
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn nvmlGpmMetricsGet(request: Out<Request>) -> Code {
+extern "C" fn nvmlGpmMetricsGet(request: Out<nv::nvmlGpmMetricsGet_t>) -> Code {
     call("nvmlGpmMetricsGet", |call| {
         let mut asked = request.get()?;
         if asked.version != nv::NVML_GPM_METRICS_GET_VERSION {

@@ -205,6 +205,13 @@ extern "C" fn nvmlDeviceGetSupportedClocksThrottleReasons(device: Handle, bits: 
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetSupportedClocksEventReasons(device: Handle, bits: Out<c_ulonglong>) -> Code {
+    gpu_call("nvmlDeviceGetSupportedClocksEventReasons", device, |gpu| {
+        bits.put(supported(gpu.gpu.reasons.then_some(REASONS_KNOWN))?)
+    })
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetViolationStatus(
     device: Handle,
     policy: nv::nvmlPerfPolicyType_t,

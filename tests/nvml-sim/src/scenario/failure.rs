@@ -3,7 +3,9 @@
 use nvml_wrapper_sys::bindings as nv;
 use serde::Deserialize;
 
-use super::spans::{Span, never, seconds};
+use super::spans::{never, seconds, spanned};
+
+spanned!(Fail, Hang, Absence);
 
 /// Names of return codes as the library's header has them, without `NVML_ERROR_`.
 const CODES: [(&str, u32); 19] = [
@@ -97,20 +99,6 @@ pub struct Hang {
     pub calls: Option<Calls>,
 }
 
-impl Fail {
-    #[must_use]
-    pub fn span(&self) -> Span {
-        Span { from: self.from, to: self.to }
-    }
-}
-
-impl Hang {
-    #[must_use]
-    pub fn span(&self) -> Span {
-        Span { from: self.from, to: self.to }
-    }
-}
-
 /// The driver is not there; when it is again, it counts from 0, and who used it before has to begin anew.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,11 +118,6 @@ pub struct Absence {
 }
 
 impl Absence {
-    #[must_use]
-    pub fn span(&self) -> Span {
-        Span { from: self.from, to: self.to }
-    }
-
     #[must_use]
     pub fn code(&self) -> u32 {
         self.code.map_or(nv::nvmlReturn_enum_NVML_ERROR_UNINITIALIZED, |code| code.0)

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::failure::{Calls, Fail, Hang};
-use super::spans::{Burst, Counter, Span, never, seconds};
+use super::spans::{Burst, Counter, never, seconds, spanned};
 use super::timeline::Timeline;
+
+spanned!(Throttle, Process, Instance);
 
 /// What holds the clocks down. Bits of reasons and counted nanoseconds follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -67,13 +69,6 @@ pub struct Throttle {
     pub sm_clock_mhz: Option<u32>,
 }
 
-impl Throttle {
-    #[must_use]
-    pub fn span(&self) -> Span {
-        Span { from: self.from, to: self.to }
-    }
-}
-
 /// A process that has memory on the GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,13 +88,6 @@ pub struct Process {
     pub sm_percent: Option<Timeline>,
     /// Which instance of a split GPU it runs on.
     pub gpu_instance: Option<u32>,
-}
-
-impl Process {
-    #[must_use]
-    pub fn span(&self) -> Span {
-        Span { from: self.from, to: self.to }
-    }
 }
 
 /// A part of a split GPU.
@@ -123,13 +111,6 @@ pub struct Instance {
     pub memory_total_gib: f64,
     pub memory_used_gib: Timeline,
     pub gpm: Option<Profile>,
-}
-
-impl Instance {
-    #[must_use]
-    pub fn span(&self) -> Span {
-        Span { from: self.from, to: self.to }
-    }
 }
 
 /// Percent of the time, as GPM measures it.

@@ -123,10 +123,10 @@ impl Scenario {
         ensure!(sorted, "absences of the driver that overlap, or are not in order of time");
         let of_gpus = self.gpus.iter().flat_map(|gpu| {
             let fails = gpu.fail.iter().map(Fail::span);
-            let own = gpu.process.iter().map(|process| process.span());
+            let own = gpu.process.iter().map(gpu::Process::span);
             fails.chain(gpu.hang.iter().map(Hang::span)).chain(own)
         });
-        let instances = self.gpus.iter().flat_map(|gpu| gpu.instance.iter().map(|instance| instance.span()));
+        let instances = self.gpus.iter().flat_map(|gpu| gpu.instance.iter().map(gpu::Instance::span));
         let own = self.fail.iter().map(Fail::span).chain(self.hang.iter().map(Hang::span));
         let mut spans = own.chain(self.absences.iter().map(Absence::span)).chain(of_gpus).chain(instances);
         ensure!(spans.all(|span| span.from < span.to), "`to` that is not after `from`");
@@ -182,7 +182,7 @@ impl Throttles {
         );
         let of = |causes: &[Cause]| {
             let among = gpu.throttle.iter().filter(|throttle| causes.contains(&throttle.cause));
-            Spans::new(among.map(|throttle| throttle.span()), repeat)
+            Spans::new(among.map(gpu::Throttle::span), repeat)
         };
         let clock = |throttle: &gpu::Throttle| {
             throttle.sm_clock_mhz.map(|clock| (Spans::new([throttle.span()], repeat), clock))

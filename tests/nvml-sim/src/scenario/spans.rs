@@ -14,6 +14,19 @@ pub struct Span {
     pub to: u64,
 }
 
+/// For what a scenario writes with `from` and `to` among other keys.
+macro_rules! spanned {
+    ($($what:ty),*) => {$(
+        impl $what {
+            #[must_use]
+            pub fn span(&self) -> $crate::scenario::spans::Span {
+                $crate::scenario::spans::Span { from: self.from, to: self.to }
+            }
+        }
+    )*};
+}
+pub(crate) use spanned;
+
 /// A time as a scenario has it.
 pub(crate) fn seconds<'de, D: Deserializer<'de>>(written: D) -> Result<u64, D::Error> {
     nanoseconds(f64::deserialize(written)?).map_err(D::Error::custom)
