@@ -3,6 +3,7 @@
 //! In: [`Reading`]s and faults, told by threads that nothing else waits for. Out: every GPU as it stands
 //! ([`Card`]), by UUID. The pipeline owns [`Gpus`] and takes the [`News`] at each tick.
 
+pub mod nvml;
 pub mod settings;
 pub mod source;
 
