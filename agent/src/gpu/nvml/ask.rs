@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH, nvmlReturn_enum_NVML_ERROR_DEPRECATED,
-};
+use nvml_wrapper_sys::bindings::nvmlDevice_t;
 
 use super::library::Library;
 use crate::gpu::source::Failure;
+
+/// Return codes that the wrapper has no name for.
+const ARGUMENT_VERSION_MISMATCH: u32 = 25;
+const DEPRECATED: u32 = 26;
 
 /// The library's name for a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,9 +143,7 @@ pub(super) fn judge(what: &str, error: &NvmlError) -> Verdict {
             Verdict::Absent
         }
         // A newer library wants, or has, another form of it.
-        NvmlError::UnexpectedVariant(
-            nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH | nvmlReturn_enum_NVML_ERROR_DEPRECATED,
-        ) => Verdict::Absent,
+        NvmlError::UnexpectedVariant(ARGUMENT_VERSION_MISMATCH | DEPRECATED) => Verdict::Absent,
         other => match failure(what, other) {
             Failure::Refused(_) => Verdict::Missing,
             gone => Verdict::Gone(gone),

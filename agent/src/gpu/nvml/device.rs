@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nvml_wrapper::Device as Gpu;
 use nvml_wrapper::enum_wrappers::device::{Clock, ComputeMode};
 
 use super::ask::{Asker, Handle};
