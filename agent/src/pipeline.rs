@@ -27,7 +27,7 @@ use crate::engine::Engines;
 use crate::export::{self, Shared};
 use crate::gpu::Gpus;
 use crate::health::{Health, SignalState};
-use crate::lifecycle::privileges::confine;
+use crate::lifecycle::privileges::{Needs, confine};
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
 use crate::probe::ring::Bell;
@@ -79,13 +79,16 @@ pub fn run(start: Start) -> Result<()> {
     let lifecycle = Lifecycle::listen()?;
     let manager = ServiceManager::of_process();
     let listener = listen(&config)?;
-    let (pipeline, shared) = Pipeline::new(&config)?;
+    let (mut pipeline, shared) = Pipeline::new(&config)?;
     let bell = pipeline.probe.rings.process_bell()?;
     let happens = Happens { lifecycle, bell, beat: Beat::every(DRAIN_EVERY)? };
     drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
-    shared.health.set_sandbox(confine(&config.sandbox, config.engine.metrics)?);
+    let needs =
+        Needs { connects: config.engine.metrics, devices: config.gpu.enabled, ..Needs::default() };
+    shared.health.set_sandbox(confine(&config.sandbox, needs)?);
     pipeline.groups.start()?;
+    pipeline.gpus.start(&config.gpu)?;
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
@@ -430,6 +433,7 @@ impl Pipeline {
         let lost = self.blame.lost();
         self.account.publish(&self.health, &self.probe, &self.connections, &self.models, lost);
         account::publish_overflow(&self.health, self.workloads.overflow());
+        self.health.set_lost("gpu", "full", self.gpus.lost());
         self.probe.flush_log();
         self.health.tick(now);
         debug!(took = ?begun.elapsed(), "tick");

@@ -3,14 +3,22 @@
 //! In: [`Reading`]s and faults, told by threads that nothing else waits for. Out: every GPU as it stands
 //! ([`Card`]), by UUID. The pipeline owns [`Gpus`] and takes the [`News`] at each tick.
 
+pub mod nvml;
 pub mod settings;
 pub mod source;
+pub mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use anyhow::Result;
+use tracing::{info, warn};
+
+use self::nvml::{Nvml, Places};
 pub use self::settings::Settings;
 pub use self::source::{Driver, Failure, Identity, Reading, ThrottleCause, Xid};
+use self::watch::{Times, Watch};
 use crate::clock::BootTime;
 
 /// News that wait for the pipeline, at most; what is beyond is counted and lost. Those of 16 GPUs at ten a second for
@@ -38,6 +46,8 @@ pub enum News {
     Fault(Xid),
     /// The driver tells no faults, and why.
     NoFaults(Failure),
+    /// It does again.
+    FaultsAgain,
 }
 
 /// How it is with a GPU.
@@ -86,13 +96,34 @@ impl Card {
     }
 
     fn on_read(&mut self, reading: Reading) {
+        if self.state != CardState::Answers {
+            info!("{} is read", self.title());
+        }
         self.state = CardState::Answers;
         self.reading = Some(reading);
     }
 
     fn on_state(&mut self, state: CardState) {
+        if self.state.label() != state.label() {
+            match &state {
+                CardState::Unresponsive(_) => warn!("{} does not answer", self.title()),
+                CardState::Lost(why) => warn!("{} is lost: {why}", self.title()),
+                CardState::Failed(why) => warn!("{} cannot be read: {why}", self.title()),
+                CardState::Found | CardState::Answers => {}
+            }
+        }
+        self.on_silence(state);
+    }
+
+    fn on_silence(&mut self, state: CardState) {
         self.state = state;
         self.reading = None;
+    }
+
+    /// For people.
+    fn title(&self) -> String {
+        let Identity { uuid, index, name, .. } = &self.identity;
+        format!("GPU {index} ({name}, {uuid})")
     }
 
     fn on_fault(&mut self, code: u64) {
@@ -104,6 +135,7 @@ impl Card {
 /// The GPUs of this node.
 #[derive(Debug, Default)]
 pub struct Gpus {
+    watch: Option<Watch>,
     news: Option<Receiver<News>>,
     driver: Option<Result<Driver, Failure>>,
     no_faults: Option<Failure>,
@@ -116,6 +148,26 @@ impl Gpus {
         self.news = Some(news);
     }
 
+    /// Starts to read the GPUs of this node, where the settings want it: threads, so only once rights were given up.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(&mut self, settings: &Settings) -> Result<()> {
+        if settings.enabled {
+            let source = Nvml::new(Places::of_node(settings.library.clone()));
+            let (watch, news) = Watch::start(Arc::new(source), Times::of(settings.interval))?;
+            self.watch = Some(watch);
+            self.hear(news);
+        }
+        Ok(())
+    }
+
+    /// News that found no room, since the agent began.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.watch.as_ref().map_or(0, Watch::lost)
+    }
+
     /// Takes what was told since.
     pub fn take(&mut self) {
         let Some(news) = self.news.take() else { return };
@@ -125,13 +177,7 @@ impl Gpus {
 
     fn on_news(&mut self, news: News) {
         match news {
-            News::Driver(driver) => {
-                if let Err(failure) = &driver {
-                    let failed = || CardState::Failed(failure.to_string());
-                    self.cards.values_mut().for_each(|card| card.on_state(failed()));
-                }
-                self.driver = Some(driver);
-            }
+            News::Driver(driver) => self.on_driver(driver),
             News::Cards(identities) => self.on_cards(identities),
             News::Read { uuid, reading } => self.with(&uuid, |card| card.on_read(*reading)),
             News::Failed { uuid, failure: Failure::Lost(why) } => {
@@ -144,8 +190,32 @@ impl Gpus {
                 self.with(&uuid, |card| card.on_state(CardState::Unresponsive(asked)));
             }
             News::Fault(xid) => self.with(&xid.uuid, |card| card.on_fault(xid.code)),
-            News::NoFaults(failure) => self.no_faults = Some(failure),
+            News::NoFaults(failure) => {
+                info!("no faults of GPUs (XIDs) are told: {failure}");
+                self.no_faults = Some(failure);
+            }
+            News::FaultsAgain => {
+                info!("faults of GPUs (XIDs) are told again");
+                self.no_faults = None;
+            }
         }
+    }
+
+    /// One line for all: of what its library does, no GPU has to say more.
+    fn on_driver(&mut self, driver: Result<Driver, Failure>) {
+        match &driver {
+            Ok(Driver { library, version, .. }) => {
+                let version = version.as_deref().unwrap_or("of unknown version");
+                info!("GPUs are read through {} (driver {version})", library.display());
+            }
+            Err(Failure::Absent(why)) => info!("no GPUs are read, until there is a library for it: {why}"),
+            Err(failure) => warn!("no GPUs are read: {failure}"),
+        }
+        if let Err(failure) = &driver {
+            let failed = || CardState::Failed(failure.to_string());
+            self.cards.values_mut().for_each(|card| card.on_silence(failed()));
+        }
+        self.driver = Some(driver);
     }
 
     /// A GPU that is not among them was taken out; one that is keeps what is known of it.

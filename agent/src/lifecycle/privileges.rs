@@ -13,7 +13,8 @@ use rustix::thread::{remove_capability_from_bounding_set, set_capabilities, set_
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::system_calls::{self, Needs, Refusal};
+pub use super::system_calls::Needs;
+use super::system_calls::{self, Refusal};
 
 /// A capability that the agent asks for.
 #[derive(Clone, Copy, Debug)]
@@ -138,12 +139,12 @@ impl OtherCalls {
     }
 }
 
-/// Gives up what is not needed any more. `connects`: to connect to the node's servers is.
+/// Gives up what is not needed any more. What `settings` need besides `needs` is added to them.
 ///
 /// # Errors
 /// This process has more than one thread, or the kernel does not let it give up a capability, which it has
 /// no reason to. Without system call filters the agent goes on, and says so.
-pub fn confine(settings: &Settings, connects: bool) -> Result<Confinement> {
+pub fn confine(settings: &Settings, needs: Needs) -> Result<Confinement> {
     if settings.mode == Mode::Off {
         warn!("sandbox.mode is off: the agent keeps every capability and system call it was started with");
         let held = capabilities(None).context("read the capabilities of this process")?.effective;
@@ -157,7 +158,7 @@ pub fn confine(settings: &Settings, connects: bool) -> Result<Confinement> {
         Mode::Log => (Refusal::LoggedOnly, OtherCalls::Logged),
         _ => (Refusal::Enforced, OtherCalls::Refused),
     };
-    let needs = Needs { statistics: settings.program_statistics, connects };
+    let needs = Needs { statistics: settings.program_statistics, ..needs };
     let filtered = system_calls::filter(refusal, needs);
     let (calls, reason) = match filtered {
         Ok(()) => (calls, None),
@@ -256,7 +257,7 @@ mod tests {
     fn several_threads_are_not_confined() {
         let (send, receive) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || receive.recv());
-        let error = confine(&Settings::default(), false).unwrap_err().to_string();
+        let error = confine(&Settings::default(), Needs::default()).unwrap_err().to_string();
         assert!(error.contains("threads run where capabilities are given up"), "{error}");
         drop(send);
         assert!(other.join().unwrap().is_err());

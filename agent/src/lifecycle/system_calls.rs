@@ -12,6 +12,10 @@
 //! So a libc or kernel that wants another call loses what that call was for, and the agent goes on. What
 //! refused calls there are is told by `sandbox.mode = "log"`: they are allowed then, and the kernel logs each.
 //!
+//! Where GPUs are read, the driver's library is loaded after this, at any time, and asks its device nodes by `ioctl`.
+//! That takes more: files may be executed from (never memory that was written), and files that exist may be opened for
+//! reading and writing. What keeps those others from harm is who the agent runs as, and where the unit lets it write.
+//!
 //! The list is what `strace -f -c` shows of all tests of the running agent, and a margin: what other
 //! versions of libc do for the same (glibc 2.28 to 2.41 and musl, by their sources), and what a panic does.
 
@@ -107,6 +111,28 @@ const PLAIN_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const PLAIN_OLD: &[c_long] = &[];
 
+/// What loading a library and asking a driver need besides: how a file system is, other descriptors for a file, waiting
+/// in an older way, and what a thread is. All but the second only look.
+const DEVICES: &[c_long] = &[
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_pselect6,
+    libc::SYS_getresuid,
+    libc::SYS_getresgid,
+    libc::SYS_capget,
+    libc::SYS_getcpu,
+    libc::SYS_sched_getparam,
+    libc::SYS_sched_getscheduler,
+    libc::SYS_sched_get_priority_max,
+    libc::SYS_sched_get_priority_min,
+];
+#[cfg(target_arch = "x86_64")]
+const DEVICES_OLD: &[c_long] = &[libc::SYS_select, libc::SYS_dup2];
+#[cfg(not(target_arch = "x86_64"))]
+const DEVICES_OLD: &[c_long] = &[];
+
 /// Other programs, other processes, other rights: an agent that is its own never asks for these.
 const INTRUDER: &[c_long] = &[
     libc::SYS_execve,
@@ -162,6 +188,8 @@ const OPEN: &[(c_long, u8)] = &[
 ];
 /// A file opened with any of these is changed.
 const OPEN_TO_WRITE: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
+/// Of these a device may be asked for the first alone. (An unnamed file is made by a flag of its own.)
+const DEVICE_OPEN: i32 = OPEN_TO_WRITE | (libc::O_TMPFILE & !libc::O_DIRECTORY);
 /// A thread, which shares all with the others, and not a process or one with namespaces of its own.
 const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
@@ -181,6 +209,8 @@ pub struct Needs {
     pub statistics: bool,
     /// To connect to servers over TCP.
     pub connects: bool,
+    /// To load the driver's library of GPUs, and to ask their device nodes.
+    pub devices: bool,
 }
 
 /// What becomes of calls that are not needed.
@@ -208,7 +238,11 @@ fn programs(refusal: Refusal, needs: Needs) -> Result<[BpfProgram; 3]> {
         Refusal::LoggedOnly => SeccompAction::Log,
     };
     let errno = |number: i32| or_log(SeccompAction::Errno(number.unsigned_abs()));
-    let plain = || PLAIN.iter().chain(PLAIN_OLD).map(|&call| (call, Vec::new()));
+    let devices = if needs.devices { [DEVICES, DEVICES_OLD] } else { [&[][..]; 2] };
+    let plain = || {
+        let calls = [PLAIN, PLAIN_OLD].into_iter().chain(devices).flatten();
+        calls.map(|&call| (call, Vec::new()))
+    };
     let checked = checked(needs)?;
     let called = plain().chain(checked.iter().map(|(call, _)| (*call, Vec::new())));
     // The filter of arguments has to let the one after it in, which then lets none in.
@@ -246,17 +280,14 @@ fn checked(needs: Needs) -> Result<Vec<Rules>> {
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     let mut checked = vec![
         (libc::SYS_bpf, bpf.map(|command| rule(&[(0, Dword, Eq, command)])).collect::<Result<_>>()?),
-        (libc::SYS_mmap, vec![rule(&[(2, Dword, bits(libc::PROT_EXEC), 0)])?]),
+        (libc::SYS_mmap, mappings(needs)?),
         (libc::SYS_mprotect, vec![rule(&[(2, Dword, bits(libc::PROT_EXEC), 0)])?]),
         (libc::SYS_clone, vec![rule(&[(0, Dword, bits(libc::CLONE_THREAD | NEW_NAMESPACES), thread)])?]),
         // To whom the socket is connected, and to nobody else.
         (libc::SYS_sendto, vec![rule(&[(4, Qword, Eq, 0)])?]),
         (libc::SYS_socketpair, one_of(0, &[libc::AF_UNIX])?),
         (libc::SYS_setsockopt, options.collect::<Result<_>>()?),
-        (
-            libc::SYS_ioctl,
-            CONTROLS.iter().map(|&control| rule(&[(1, Dword, Eq, control)])).collect::<Result<_>>()?,
-        ),
+        (libc::SYS_ioctl, controls(needs)?),
         (libc::SYS_fcntl, one_of(1, &FILE_CONTROLS)?),
         (libc::SYS_prctl, one_of(0, &PROCESS_CONTROLS)?),
         // To itself, as abort does.
@@ -274,9 +305,34 @@ fn checked(needs: Needs) -> Result<Vec<Rules>> {
         checked.push((libc::SYS_connect, Vec::new()));
     }
     for &(call, argument) in OPEN {
-        checked.push((call, vec![rule(&[(argument, Dword, bits(OPEN_TO_WRITE), 0)])?]));
+        let mut rules = vec![rule(&[(argument, Dword, bits(OPEN_TO_WRITE), 0)])?];
+        if needs.devices {
+            let both = u64::from(libc::O_RDWR.unsigned_abs());
+            rules.push(rule(&[(argument, Dword, bits(DEVICE_OPEN), both)])?);
+        }
+        checked.push((call, rules));
     }
     Ok(checked)
+}
+
+/// Memory that is not executed; where a library is to be loaded, also a file's that is not written.
+fn mappings(needs: Needs) -> Result<Vec<SeccompRule>> {
+    let without = |bits: i32| (MaskedEq(bits.unsigned_abs().into()), 0);
+    let (plain, nothing) = without(libc::PROT_EXEC);
+    let mut rules = vec![rule(&[(2, Dword, plain, nothing)])?];
+    if needs.devices {
+        let ((unwritten, _), (of_file, _)) = (without(libc::PROT_WRITE), without(libc::MAP_ANONYMOUS));
+        rules.push(rule(&[(2, Dword, unwritten, nothing), (3, Dword, of_file, nothing)])?);
+    }
+    Ok(rules)
+}
+
+/// A few; of a device any, since its driver alone knows its numbers.
+fn controls(needs: Needs) -> Result<Vec<SeccompRule>> {
+    if needs.devices {
+        return Ok(Vec::new());
+    }
+    CONTROLS.iter().map(|&control| rule(&[(1, Dword, Eq, control)])).collect()
 }
 
 type Condition = (u8, seccompiler::SeccompCmpArgLen, seccompiler::SeccompCmpOp, u64);
@@ -290,9 +346,16 @@ fn rule(conditions: &[Condition]) -> Result<SeccompRule> {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code, reason = "memory is mapped to see that the filter refuses it")]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::process::Command;
+
+    use rustix::fs::OFlags;
+    use rustix::io::Errno;
+    use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 
     use super::*;
 
@@ -316,7 +379,14 @@ mod tests {
         let Ok(what) = std::env::var(ATTEMPT) else { return };
         let folder = tempfile::tempdir().unwrap();
         let refusal = if what == "log" { Refusal::LoggedOnly } else { Refusal::Enforced };
-        filter(refusal, Needs::default()).unwrap();
+        let file = folder.path().join("old");
+        std::fs::write(&file, "nothing").unwrap();
+        let devices = what.starts_with("device");
+        filter(refusal, Needs { devices, ..Needs::default() }).unwrap();
+        let open = |more: i32| {
+            let mut options = std::fs::OpenOptions::new();
+            options.read(true).write(true).custom_flags(more).open(&file).map(drop)
+        };
         let code = |error: std::io::Error| error.raw_os_error().unwrap();
         let create = || std::fs::File::create(folder.path().join("new")).map(drop);
         match what.as_str() {
@@ -327,6 +397,9 @@ mod tests {
                 std::fs::read_to_string("/proc/self/comm").unwrap();
                 std::thread::spawn(|| std::fs::read_dir("/proc").unwrap().count()).join().unwrap();
                 assert_eq!(create().map_err(code), Err(libc::EPERM));
+                assert_eq!(open(0).map_err(code), Err(libc::EPERM));
+                assert_eq!(control().map_err(code), Err(libc::EPERM));
+                assert_eq!(map_file(&file, ProtFlags::READ | ProtFlags::EXEC), Err(Errno::PERM));
                 assert_eq!(Command::new("/bin/true").status().map(drop).map_err(code), Err(libc::EPERM));
             }
             "call" => {
@@ -334,11 +407,62 @@ mod tests {
                 assert_eq!(connected.map_err(code), Err(libc::ENOSYS));
                 assert_eq!(std::fs::remove_dir(folder.path()).map_err(code), Err(libc::ENOSYS));
             }
+            "device" => {
+                open(0).unwrap();
+                // Let in by the filter, and refused by what has no such control.
+                assert_eq!(control().map_err(code), Err(libc::ENOTTY));
+                map_file(&file, ProtFlags::READ | ProtFlags::EXEC).unwrap();
+                rustix::fs::statfs("/").unwrap();
+            }
+            "device-argument" => {
+                assert_eq!(create().map_err(code), Err(libc::EPERM));
+                for more in [libc::O_CREAT, libc::O_TRUNC, libc::O_WRONLY] {
+                    assert_eq!(open(more).map_err(code), Err(libc::EPERM), "{more:#o}");
+                }
+                let unnamed = OFlags::RDWR | OFlags::TMPFILE;
+                let unnamed = rustix::fs::open(folder.path(), unnamed, rustix::fs::Mode::RUSR);
+                assert_eq!(unnamed.map(drop), Err(Errno::PERM));
+                let all = ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC;
+                assert_eq!(map_file(&file, all), Err(Errno::PERM));
+                assert_eq!(map_anonymous(ProtFlags::READ | ProtFlags::EXEC), Err(Errno::PERM));
+                assert_eq!(execute_written(), Err(Errno::PERM));
+                assert_eq!(Command::new("/bin/true").status().map(drop).map_err(code), Err(libc::EPERM));
+                assert_eq!(std::fs::remove_file(&file).map_err(code), Err(libc::ENOSYS));
+            }
+            "device-exec" => drop(Command::new("/bin/true").exec()),
             "panic" => drop(std::thread::spawn(|| panic!("on purpose")).join().unwrap_err()),
             "abort" => std::process::abort(),
             other => panic!("no attempt is called {other}"),
         }
         println!("attempted {what}");
+    }
+
+    /// A control that no file has.
+    fn control() -> std::io::Result<()> {
+        const NONE: libc::Ioctl = 0xc0de_4601_u32 as libc::Ioctl;
+        let file = std::fs::File::open("/proc/self/comm")?;
+        // SAFETY: it points nowhere, and nothing reads it.
+        let answer = unsafe { libc::ioctl(file.as_raw_fd(), NONE, 0) };
+        if answer == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    const PAGE: usize = 4096;
+
+    fn map_file(file: &std::path::Path, protection: ProtFlags) -> Result<(), Errno> {
+        let file = std::fs::File::open(file).unwrap();
+        // SAFETY: the kernel chooses where, and nobody touches it.
+        unsafe { mmap(std::ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE, file, 0) }.map(drop)
+    }
+
+    fn map_anonymous(protection: ProtFlags) -> Result<*mut std::ffi::c_void, Errno> {
+        // SAFETY: the kernel chooses where, and nobody touches it.
+        unsafe { mmap_anonymous(std::ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE) }
+    }
+
+    fn execute_written() -> Result<(), Errno> {
+        let memory = map_anonymous(ProtFlags::READ | ProtFlags::WRITE)?;
+        // SAFETY: the page is this test's own.
+        unsafe { mprotect(memory, PAGE, MprotectFlags::READ | MprotectFlags::EXEC) }
     }
 
     fn check_survives(what: &str) {
@@ -350,14 +474,14 @@ mod tests {
 
     #[test]
     fn needed_calls_pass_and_others_are_refused() {
-        for what in ["argument", "call", "log", "panic"] {
+        for what in ["argument", "call", "log", "panic", "device", "device-argument"] {
             check_survives(what);
         }
     }
 
     #[test]
     fn a_call_of_an_intruder_ends_the_process() {
-        for what in ["exec", "uid"] {
+        for what in ["exec", "uid", "device-exec"] {
             let output = attempt(what);
             // In a test of its own thread the process ends all the same: the filter is everybody's.
             assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{what}: {output:?}");
@@ -371,12 +495,12 @@ mod tests {
 
     #[test]
     fn no_call_is_in_two_lists() {
-        let checked: Vec<c_long> = checked(Needs { statistics: true, connects: true })
+        let checked: Vec<c_long> = checked(Needs { statistics: true, connects: true, devices: true })
             .unwrap()
             .into_iter()
             .map(|(call, _)| call)
             .collect();
-        let mut calls: Vec<_> = [PLAIN, PLAIN_OLD, INTRUDER, &checked].concat();
+        let mut calls: Vec<_> = [PLAIN, PLAIN_OLD, DEVICES, DEVICES_OLD, INTRUDER, &checked].concat();
         let count = calls.len();
         calls.sort_unstable();
         calls.dedup();
