@@ -3,12 +3,14 @@
 //! In: [`Reading`]s and faults, told by threads that nothing else waits for. Out: every GPU as it stands
 //! ([`Card`]), by UUID. The pipeline owns [`Gpus`] and takes the [`News`] at each tick.
 
+pub mod card;
 pub mod settings;
 pub mod source;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 
+pub use self::card::{EnergySource, Sums, Use};
 pub use self::settings::Settings;
 pub use self::source::{Driver, Failure, Identity, Reading, ThrottleCause, Xid};
 use crate::clock::BootTime;
@@ -56,6 +58,9 @@ pub enum CardState {
 }
 
 impl CardState {
+    /// Every value of the label `state`.
+    pub const LABELS: [&'static str; 5] = ["found", "answers", "unresponsive", "lost", "failed"];
+
     /// Value of the label `state`.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -78,6 +83,9 @@ pub struct Card {
     pub reading: Option<Reading>,
     /// How often each fault came since the agent began, by code.
     pub xids: BTreeMap<u64, u64>,
+    pub sums: Sums,
+    /// Workloads that have processes on it.
+    pub users: Vec<Use>,
 }
 
 impl Card {
@@ -111,6 +119,13 @@ pub struct Gpus {
 }
 
 impl Gpus {
+    /// GPUs that are known already, without anybody who tells more of them.
+    #[must_use]
+    pub fn of(driver: Result<Driver, Failure>, cards: Vec<Card>) -> Self {
+        let cards = cards.into_iter().map(|card| (card.identity.uuid.clone(), card)).collect();
+        Self { driver: Some(driver), cards, ..Self::default() }
+    }
+
     /// Hears these news from now on.
     pub fn hear(&mut self, news: Receiver<News>) {
         self.news = Some(news);

@@ -28,6 +28,7 @@ use crate::health::Health;
 use crate::http_client::Limits;
 use crate::registry::Registries;
 use crate::request::record::Progress;
+use crate::signal::gpu::view::GpusView;
 use crate::signal::latency::tests::{record, workload};
 use crate::signal::latency::{LatencySignal, Options as LatencyOptions};
 use crate::signal::slow::SlowSignal;
@@ -257,7 +258,7 @@ fn agent() -> Shared {
     health.set_lost("socket_ring", "full", 3);
     health.tick(BootTime::now());
     let (latency, slow, stalls) = (latency.view(), slow.view(), stalls.view());
-    Shared { registries, health, latency, slow, stalls }
+    Shared { registries, health, latency, slow, stalls, gpus: GpusView::default() }
 }
 
 #[test]

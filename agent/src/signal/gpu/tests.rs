@@ -1,0 +1,1 @@
+//! Cards in, lines of the page and pages of the API out.
