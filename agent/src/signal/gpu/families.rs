@@ -69,7 +69,7 @@ pub static SLOPE: Family = Family::gauge(
 pub static TO_SLOWDOWN: Family = Family::gauge(
     "gpu_seconds_to_slowdown",
     "",
-    "Time until heat takes the clocks down at the slope of the last minute; +Inf while it does not come nearer.",
+    "Time until heat takes the clocks down at the slope of the last minute; +Inf while it comes no nearer.",
 );
 pub static FAN: Family = Family::gauge("gpu_fan_speed", "percent", "Speed of the fan.");
 

@@ -15,7 +15,7 @@ use crate::gpu::{Card, CardState, Driver, Reading, ThrottleCause, Use};
 
 /// Series of one GPU at most, where it answers and has all there is, as many codes of faults as are told apart and no
 /// instance. With each workload that uses it come [`USE_SERIES`] more, with each instance of it [`INSTANCE_SERIES`].
-pub const SERIES_MAX: usize = 115;
+pub const SERIES_MAX: usize = 97;
 /// Of each workload on each GPU.
 pub const USE_SERIES: usize = 2;
 /// Of each instance.

@@ -96,7 +96,7 @@ fn once_and_json_say_what_the_agent_says() {
     let page = written(address, Form::Json).unwrap();
     let page: serde_json::Value = serde_json::from_str(&page).unwrap();
     let keys: Vec<&String> = page.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["agent", "latency", "slow", "stalls", "workloads"]);
+    assert_eq!(keys, ["agent", "gpus", "latency", "slow", "stalls", "workloads"]);
     for ((key, _), answer) in PATHS.iter().zip(ANSWERS) {
         assert_eq!(page[key], serde_json::from_str::<serde_json::Value>(answer).unwrap());
     }
