@@ -43,11 +43,10 @@ impl Scale {
 /// known is blank.
 #[must_use]
 pub fn curve(points: &[Option<f64>], scale: Scale, room: usize) -> String {
-    let per_cell = points.len().div_ceil(room.max(1)).max(1);
-    // The newest cell is a full one: what is cut off is old.
-    let whole = points.rchunks(per_cell).take(room).collect::<Vec<_>>();
-    let highest = |chunk: &[Option<f64>]| chunk.iter().flatten().copied().reduce(f64::max);
-    whole.iter().rev().map(|chunk| highest(chunk).map_or(' ', |value| scale.block(value))).collect()
+    let cells = points.len().min(room);
+    let of_cell = |cell: usize| &points[cell * points.len() / cells..(cell + 1) * points.len() / cells];
+    let highest = |cell| of_cell(cell).iter().flatten().copied().reduce(f64::max);
+    (0..cells).map(|cell| highest(cell).map_or(' ', |value| scale.block(value))).collect()
 }
 
 #[cfg(test)]
@@ -66,7 +65,7 @@ mod tests {
         for (points, room, expected) in [
             (known(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), 8, "▁▂▃▄▅▆▇█"),
             (known(&[0.0, 7.0, 1.0, 0.0]), 2, "█▂"),
-            (known(&[7.0, 0.0, 1.0, 2.0]), 3, "█▃"),
+            (known(&[7.0, 0.0, 1.0, 2.0]), 3, "█▁▃"),
             (known(&[-5.0, 90.0, f64::NAN]), 9, "▁█▁"),
             (vec![Some(7.0), None, Some(0.0)], 9, "█ ▁"),
             (vec![None, None, Some(3.0), None], 2, " ▄"),

@@ -123,14 +123,14 @@ pub fn whole_height(wanted: Rows) -> usize {
 }
 
 /// A row each in turn, until there are no more or nobody wants one. Where not every part gets one, stalls go first, then
-/// slow requests, then GPUs.
+/// GPUs, then slow requests.
 #[must_use]
 pub fn share_out(height: usize, wanted: Rows) -> Rows {
     let mut rows = Rows::default();
     let mut parts = vec![
         (MODELS_HEAD, &mut rows.models, wanted.models),
-        (GPUS_HEAD, &mut rows.gpus, wanted.gpus),
         (SLOW_HEAD, &mut rows.slow, wanted.slow),
+        (GPUS_HEAD, &mut rows.gpus, wanted.gpus),
         (STALLS_HEAD, &mut rows.stalls, wanted.stalls),
     ];
     parts.retain(|(.., wanted)| *wanted > 0);

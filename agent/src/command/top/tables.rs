@@ -12,6 +12,12 @@ use super::pages::{Gpu, GpuUser, SlowRequest};
 const NAME_MAX: u16 = 48;
 /// Longest bar that is worth its room.
 const BAR_MAX: u16 = 60;
+/// Longest curve: a block for three seconds.
+const CURVE_MAX: u16 = 20;
+/// What most names of GPUs begin with, and no column has room for.
+const MAKER: &str = "NVIDIA ";
+/// So usual under load that it is told last.
+const USUAL: &str = "power_cap";
 
 /// Models: at 80 cells all but the last three. `STUCK`: no byte has passed for a while.
 pub const MODELS: [Column; 14] = [
@@ -73,8 +79,8 @@ pub const GPUS: [Column; 12] = [
     Column::number("MEM", 4, 2),
     Column::number("UTIL", 4, 2),
     Column::text("TROUBLE", 11, NAME_MAX, 0),
-    Column::text("temp", 7, BAR_MAX, 4).of("minute"),
-    Column::text("power", 7, BAR_MAX, 5).of("minute"),
+    Column::text("temp", 7, CURVE_MAX, 4).of("minute"),
+    Column::text("power", 7, CURVE_MAX, 5).of("minute"),
     Column::text("USED BY", 9, NAME_MAX, 3),
 ];
 
@@ -94,7 +100,7 @@ pub fn gpu(row: &GpuRow<'_>) -> Vec<String> {
     }
     vec![
         gpu.gpu.to_string(),
-        gpu.name.to_string(),
+        gpu.name.strip_prefix(MAKER).unwrap_or(&gpu.name).to_owned(),
         whole(gpu.temperature_celsius, "C"),
         whole(left(gpu), "C"),
         seconds_or_none(gpu.seconds_to_slowdown),
@@ -134,7 +140,8 @@ fn share(used: Option<u64>, total: Option<u64>) -> String {
 
 fn trouble(gpu: &Gpu) -> String {
     let state = Some(&*gpu.state).filter(|state| !matches!(*state, "" | "answers")).map(str::to_owned);
-    let causes = gpu.throttled.iter().map(ToString::to_string);
+    let mut causes: Vec<String> = gpu.throttled.iter().map(ToString::to_string).collect();
+    causes.sort_by_key(|cause| cause == USUAL);
     let xids = gpu.xids.iter().map(|of| match of.count {
         1 => format!("xid {}", of.xid),
         count => format!("xid {} x{count}", of.xid),

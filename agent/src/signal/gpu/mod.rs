@@ -37,7 +37,7 @@ mod kept;
 mod page;
 mod series;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod trend;
 pub mod view;
 pub mod xid;

@@ -178,7 +178,7 @@ fn the_room_is_shared_out_in_turn_and_stalls_give_way_first() {
         (models, gpus, stalls, slow)
     };
     assert_eq!(with(5), (2, 0, 0, 0));
-    assert_eq!(with(6), (1, 1, 0, 0));
+    assert_eq!(with(6), (1, 0, 0, 1));
     assert_eq!(with(9), (1, 1, 0, 1));
     assert_eq!(with(11), (1, 1, 1, 1));
     assert_eq!(with(21), (2, 4, 4, 4));
