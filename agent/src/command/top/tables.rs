@@ -78,7 +78,7 @@ pub const GPUS: [Column; 12] = [
     Column::number("WATTS", 9, 1),
     Column::number("MEM", 4, 2),
     Column::number("UTIL", 4, 2),
-    Column::text("TROUBLE", 11, NAME_MAX, 0),
+    Column::text("TROUBLE", 12, NAME_MAX, 0),
     Column::text("temp", 7, CURVE_MAX, 4).of("minute"),
     Column::text("power", 7, CURVE_MAX, 5).of("minute"),
     Column::text("USED BY", 9, NAME_MAX, 3),
