@@ -71,10 +71,11 @@ Examples:
 
 const TOP_HELP: &str = "\
 Asks an agent for its pages, here or on another node, and needs no rights.
-Models with rates and quantiles, what holds the servers' threads up, and the
-newest slow requests with what their time went to. A slow request opens as a
-waterfall: when it was read, its first token, its chunks, and the stalls of the
-threads on its way.
+Models with rates and quantiles, the GPUs with their heat, power, memory, what
+holds their clocks down and who uses them, what holds the servers' threads up,
+and the newest slow requests with what their time went to. A slow request opens
+as a waterfall: when it was read, its first token, its chunks, and the stalls of
+the threads on its way.
 
 Keys: j k or arrows select a slow request, enter opens it, esc goes back, s
 sorts the models by another column, / filters, p or space pauses, ? explains

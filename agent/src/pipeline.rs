@@ -37,6 +37,7 @@ use crate::request::{Connections, Follow};
 use crate::serving::{why_down, why_stalled};
 use crate::signal::cgroup::CgroupSignal;
 use crate::signal::engine::EngineSignal;
+use crate::signal::gpu::GpuSignal;
 use crate::signal::latency::LatencySignal;
 use crate::signal::slow::SlowSignal;
 use crate::signal::stalls::StallSignal;
@@ -163,15 +164,23 @@ impl Pipeline {
         let stalls = StallSignal::new(&mut registries);
         let cgroup = CgroupSignal::new(&mut registries);
         let engine = EngineSignal::new(&mut registries);
+        let gpu = GpuSignal::new(config.gpu.enabled, &mut registries);
         let shared = Shared {
             registries,
             health: health.clone(),
             latency: latency.view(),
             slow: slow.view(),
             stalls: stalls.view(),
+            gpus: gpu.view(),
         };
-        let signals: Vec<Box<dyn Signal>> =
-            vec![Box::new(latency), Box::new(slow), Box::new(stalls), Box::new(cgroup), Box::new(engine)];
+        let signals: Vec<Box<dyn Signal>> = vec![
+            Box::new(latency),
+            Box::new(slow),
+            Box::new(stalls),
+            Box::new(cgroup),
+            Box::new(engine),
+            Box::new(gpu),
+        ];
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
@@ -420,14 +429,8 @@ impl Pipeline {
         let (groups, engines, gpus) = (&groups, &self.engines, &self.gpus);
         let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus };
         for signal in &mut self.signals {
-            let state = match signal.on_tick(&tick) {
-                Ok(()) => SignalState::Ok,
-                Err(error) => {
-                    self.health.count_signal_failure(signal.name());
-                    SignalState::Failed(format!("{error:#}"))
-                }
-            };
-            self.health.set_signal(signal.name(), state);
+            let ticked = signal.on_tick(&tick);
+            account::publish_signal(&self.health, signal.as_ref(), ticked);
         }
         self.health.set_workloads(&states);
         let lost = self.blame.lost();

@@ -44,6 +44,39 @@
 //! `major_fault`, `block_io`) the thread seconds per second of the last 10 s in which threads could not go on, those under
 //! way included: above 1 where several threads were held up at once.
 //!
+//! # `GET /api/v1/gpus`
+//!
+//! `driver` (`library`, `version`, `cuda`: the newest that it supports), or `null` and `reason`, why none answers;
+//! `xids_reason`, why the driver tells no faults, else `null`. `gpus`: the GPUs of the node in the order of their indices, made
+//! once a second. Each has:
+//! - `gpu` (its index), `uuid`, `name`, `bus_id`, `compute_mode`; `state` (`found`: has said nothing yet; `answers`,
+//!   `unresponsive`, `lost`: off the bus, or to be reset; `failed`) and `state_reason`. Where it does not answer, all values of
+//!   now are `null`;
+//! - `read_seconds_ago`, `read_took_seconds`: how old what follows is, and how long asking took;
+//! - `temperature_celsius`, `memory_temperature_celsius`; `temperature_margin_celsius`, to the nearest slowdown;
+//!   `slowdown_temperature_celsius`, `shutdown_temperature_celsius`; `temperature_slope_celsius_per_second`, a fit over the
+//!   last minute, and by it `seconds_to_slowdown`, `null` also while that does not come nearer;
+//! - `utilization_percent`, `memory_bandwidth_utilization_percent`, `fan_speed_percent`; `memory_used_bytes`,
+//!   `memory_total_bytes`, `memory_reserved_bytes`, all `null` where the GPU is split; `power_watts`, `power_limit_watts`;
+//!   `sm_clock_hertz`, `sm_clock_max_hertz`, `memory_clock_hertz`, `memory_clock_max_hertz`; `performance_state` (0 is the
+//!   fastest); `profile_ratio` (`sm_active`, `sm_occupancy`, `tensor_active`, `memory_active`: 0 to 1);
+//! - `throttled`: the causes that hold the clocks down now, and `throttle_seconds_per_second`, by cause, for how much of the
+//!   last 10 s each did, for those that are counted (`power_cap`, `sw_thermal`, `hw_thermal`, `thermal`, `power_brake`,
+//!   `hw_slowdown`, `sync_boost`, `board_limit`, `reliability`);
+//! - `energy_joules` since the agent began, and `energy_source` (`counter`, `integrated`);
+//! - `ecc_errors` (`volatile_corrected`, `volatile_uncorrected`, since the driver was loaded; `aggregate_corrected`,
+//!   `aggregate_uncorrected`, in the board's life), `remapped_rows` (`corrected`, `uncorrected`, `pending`, `failed`),
+//!   `retired_pages` (`corrected`, `uncorrected`, `pending`);
+//! - `pcie` (`generation`, `generation_max`, `width`, `width_max`, `sent_bytes_per_second`, `received_bytes_per_second`,
+//!   `replays`), `nvlink` (`links_active`, `replay_errors`, `recovery_errors`, `crc_errors`);
+//! - `xids`: faults since the agent began, by code: `xid` (`other` for codes beyond 16), `class` (`application`, `driver`,
+//!   `memory`, `link`, `hardware`, `unknown`), `what` it is, `action` (what to do), `count`;
+//! - `users`: workloads with processes on it: `workload`, `memory_bytes`, `utilization_percent`;
+//! - `instances`, where it is split: `uuid`, `profile`, `gpu_instance`, `compute_instance`, `memory_used_bytes`,
+//!   `memory_total_bytes`, `memory_reserved_bytes`;
+//! - `history`: `temperature_celsius`, `power_watts`, `sm_clock_hertz`, `utilization_percent`, each at most 60 values, one a
+//!   second, the newest last, `null` where it was not known.
+//!
 //! # `GET /api/v1/agent`
 //!
 //! The agent itself: `node` (its name), `version`, `status` (as on `/healthz`), `unix_seconds` (wall time of this page),
@@ -84,6 +117,7 @@ pub(super) fn router() -> Router<App> {
         .route("/requests", get(requests))
         .route("/slow", get(slow))
         .route("/stalls", get(stalls))
+        .route("/gpus", get(gpus))
         .route("/agent", get(agent))
         .route("/workloads", get(workloads))
 }
@@ -122,6 +156,10 @@ async fn slow(State(app): State<App>, query: Result<Query<SlowQuery>, QueryRejec
 
 async fn stalls(State(app): State<App>) -> Response {
     Json(app.shared.stalls.latest()).into_response()
+}
+
+async fn gpus(State(app): State<App>) -> Response {
+    Json(app.shared.gpus.latest()).into_response()
 }
 
 async fn agent(State(app): State<App>) -> Response {

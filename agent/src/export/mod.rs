@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::http::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 use crate::health::Health;
 use crate::registry::Registries;
+use crate::signal::gpu::view::GpusView;
 use crate::signal::latency::view::LatencyView;
 use crate::signal::slow::SlowView;
 use crate::signal::stalls::view::StallsView;
@@ -54,6 +55,7 @@ pub struct Shared {
     pub latency: LatencyView,
     pub slow: SlowView,
     pub stalls: StallsView,
+    pub gpus: GpusView,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! ([`Card`]), by UUID. The pipeline owns [`Gpus`] and takes the [`News`] at each tick.
 
 pub mod nvml;
+pub mod card;
 pub mod settings;
 pub mod source;
 pub mod watch;
@@ -16,6 +17,7 @@ use anyhow::Result;
 use tracing::{info, warn};
 
 use self::nvml::{Nvml, Places};
+pub use self::card::{EnergySource, Sums, Use};
 pub use self::settings::Settings;
 pub use self::source::{Driver, Failure, Identity, Reading, ThrottleCause, Xid};
 use self::watch::{Times, Watch};
@@ -66,6 +68,9 @@ pub enum CardState {
 }
 
 impl CardState {
+    /// Every value of the label `state`.
+    pub const LABELS: [&'static str; 5] = ["found", "answers", "unresponsive", "lost", "failed"];
+
     /// Value of the label `state`.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -88,6 +93,9 @@ pub struct Card {
     pub reading: Option<Reading>,
     /// How often each fault came since the agent began, by code.
     pub xids: BTreeMap<u64, u64>,
+    pub sums: Sums,
+    /// Workloads that have processes on it.
+    pub users: Vec<Use>,
 }
 
 impl Card {
@@ -143,6 +151,13 @@ pub struct Gpus {
 }
 
 impl Gpus {
+    /// GPUs that are known already, without anybody who tells more of them.
+    #[must_use]
+    pub fn of(driver: Result<Driver, Failure>, cards: Vec<Card>) -> Self {
+        let cards = cards.into_iter().map(|card| (card.identity.uuid.clone(), card)).collect();
+        Self { driver: Some(driver), cards, ..Self::default() }
+    }
+
     /// Hears these news from now on.
     pub fn hear(&mut self, news: Receiver<News>) {
         self.news = Some(news);

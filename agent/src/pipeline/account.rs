@@ -26,13 +26,14 @@ use tracing::warn;
 
 use crate::blame;
 use crate::config::{Config, Sources};
-use crate::health::{Health, ProbeState};
+use crate::health::{Health, ProbeState, SignalState};
 use crate::lifecycle::logs::LogHandle;
 use crate::probe::Probe;
 use crate::probe::attach::Outcome;
 use crate::probe::plan::is_second_copy;
 use crate::probe::statistics::{ProgramRuns, Sampling};
 use crate::request::{Connections, Counts};
+use crate::signal::{Signal, Unavailable};
 use crate::workload::labels::ModelLabels;
 use crate::workload::{Overflow, Workloads};
 
@@ -207,6 +208,20 @@ pub(super) fn reload(running: &mut Config, sources: &Sources, log: &LogHandle) -
     log.set_level(next.log.level)?;
     *running = next;
     Ok(())
+}
+
+/// How a signal is after its tick.
+pub(super) fn publish_signal(health: &Health, signal: &dyn Signal, ticked: Result<()>) {
+    let state = match (ticked, signal.unavailable()) {
+        (Err(error), _) => {
+            health.count_signal_failure(signal.name());
+            SignalState::Failed(format!("{error:#}"))
+        }
+        (Ok(()), Some(Unavailable::Disabled)) => SignalState::Disabled,
+        (Ok(()), Some(Unavailable::Unsupported(why))) => SignalState::Unsupported(why),
+        (Ok(()), None) => SignalState::Ok,
+    };
+    health.set_signal(signal.name(), state);
 }
 
 /// One row a program that is attached, with what is lost where it is not the best one; and one a duty that none does.

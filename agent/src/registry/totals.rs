@@ -12,16 +12,40 @@ use prometheus_client::metrics::family::Family;
 
 use super::FloatCounter;
 
+/// One total that only rises: a smaller one is a source that began anew at 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rising {
+    last: u64,
+    sum: u64,
+}
+
+impl Rising {
+    /// Takes the source's newest total.
+    pub fn set(&mut self, total: u64) {
+        self.sum = self.sum.saturating_add(growth(self.last, total));
+        self.last = total;
+    }
+
+    /// What has grown.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.sum
+    }
+}
+
+fn growth(before: u64, total: u64) -> u64 {
+    total.checked_sub(before).unwrap_or(total)
+}
+
 /// The newest total of each series, by its labels.
 #[derive(Debug)]
 struct Last<L>(Mutex<HashMap<L, u64>>);
 
 impl<L: Clone + Eq + Hash> Last<L> {
-    /// Growth since the total before; a smaller total is a source that began anew at 0.
+    /// Growth since the total before.
     fn growth(&self, labels: &L, total: u64) -> u64 {
         let mut last = lock(&self.0);
-        let before = last.insert(labels.clone(), total).unwrap_or(0);
-        total.checked_sub(before).unwrap_or(total)
+        growth(last.insert(labels.clone(), total).unwrap_or(0), total)
     }
 
     fn remove_where(&self, gone: impl Fn(&L) -> bool) -> Vec<L> {
@@ -119,9 +143,12 @@ mod tests {
     #[test]
     fn a_source_that_begins_anew_does_not_take_back() {
         let totals: Totals<()> = Totals::default();
+        let mut rising = Rising::default();
         for (total, expected) in [(0, 0), (5, 5), (5, 5), (9, 9), (2, 11), (3, 12)] {
             totals.set(&(), total);
+            rising.set(total);
             assert_eq!(totals.all(), [((), expected)], "after total {total}");
+            assert_eq!(rising.get(), expected, "after total {total}");
         }
     }
 

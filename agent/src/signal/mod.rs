@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod engine;
+pub mod gpu;
 pub mod latency;
 pub mod slow;
 pub mod stalls;
@@ -39,11 +40,25 @@ pub trait Signal: Send {
         Ok(())
     }
 
+    /// Why it measures nothing though nothing went wrong; `None` where it does.
+    fn unavailable(&self) -> Option<Unavailable> {
+        None
+    }
+
     /// A workload is gone for good: its series go.
     fn forget_workload(&mut self, workload: &Workload);
 
     /// A model gave its label back: its series go.
     fn forget_model(&mut self, workload: &str, model: &str);
+}
+
+/// Why a signal measures nothing though nothing went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// By configuration.
+    Disabled,
+    /// This machine cannot: why.
+    Unsupported(String),
 }
 
 /// What every signal may look at once a second.

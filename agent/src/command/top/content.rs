@@ -1,12 +1,12 @@
 //! Which rows there are, in which order. Pure.
 //!
-//! In: the pages, and what the operator has chosen. Out: rows of models, of stalls and of slow requests, filtered and
-//! sorted.
+//! In: the pages, and what the operator has chosen. Out: rows of models, of GPUs, of stalls and of slow requests, filtered
+//! and sorted.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::pages::{Model, Pages, RoleStalls, SlowRequest, Workload};
+use super::pages::{Gpu, GpuInstance, Model, Pages, RoleStalls, SlowRequest, Workload};
 use super::state::{Sort, State};
 
 /// One model of one workload; or a workload that has shown none.
@@ -26,6 +26,13 @@ pub struct StallRow<'a> {
     pub cause: &'a str,
     /// Thread seconds per second.
     pub rate: f64,
+}
+
+/// One GPU, or one part of a GPU that is split.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuRow<'a> {
+    pub gpu: &'a Gpu,
+    pub instance: Option<&'a GpuInstance>,
 }
 
 /// The models, sorted as chosen, and workloads without one.
@@ -75,6 +82,22 @@ fn order(sort: Sort, a: &ModelRow<'_>, b: &ModelRow<'_>) -> Ordering {
         Sort::Name => by_name(),
         _ => measure(b).total_cmp(&measure(a)).then_with(by_name),
     }
+}
+
+/// The GPUs as the agent lists them, each with its parts.
+#[must_use]
+pub fn gpus<'a>(pages: &'a Pages, state: &State) -> Vec<GpuRow<'a>> {
+    let of = |gpu: &&Gpu| {
+        let mut names = vec![&*gpu.name, &*gpu.uuid, &*gpu.state];
+        names.extend(gpu.throttled.iter().map(|cause| &**cause));
+        names.extend(gpu.users.iter().map(|user| &*user.workload));
+        matches(state, &names)
+    };
+    let rows = |gpu: &'a Gpu| {
+        let parts = gpu.instances.iter().map(Some);
+        [None].into_iter().chain(parts).map(move |instance| GpuRow { gpu, instance })
+    };
+    pages.gpus.gpus.iter().filter(of).flat_map(rows).collect()
 }
 
 /// What held threads up, the most first.

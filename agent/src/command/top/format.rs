@@ -1,6 +1,6 @@
 //! Numbers in little room, as an operator reads them at a glance.
 //!
-//! In: seconds, rates, counts, bytes. Out: text of at most five characters, but for bytes. Whatever the wire says, no
+//! In: seconds, rates, counts, bytes. Out: text of at most five characters, but for MiB. Whatever the wire says, no
 //! number is longer.
 
 use ratatui::text::Span;
@@ -93,6 +93,23 @@ pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
 
+/// Bytes in powers of 1024: `0`, `512K`, `9.5G`, `141G`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [char; 6] = ['K', 'M', 'G', 'T', 'P', 'E'];
+    if bytes < 1024 {
+        return bytes.to_string();
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if value < 9.95 { 1 } else { 0 };
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
 /// Cells that `text` takes.
 #[must_use]
 pub fn width(text: &str) -> usize {
@@ -178,6 +195,18 @@ mod tests {
             assert_eq!(percent(value), expected, "{value}");
         }
         assert_eq!(mebibytes(22_439_526), "21.4 MiB");
+        for (value, expected) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1.0K"),
+            (1 << 29, "512M"),
+            (9 << 30, "9.0G"),
+            (141 << 30, "141G"),
+            (1020 << 30, "1.0T"),
+            (u64::MAX, "16E"),
+        ] {
+            assert_eq!(bytes(value), expected, "{value}");
+        }
     }
 
     proptest! {
@@ -187,6 +216,7 @@ mod tests {
                 prop_assert!(text.len() <= 5, "{text} of {value}");
             }
             prop_assert!(percent(value).len() <= 7);
+            prop_assert!(bytes(value.to_bits()).len() <= 5);
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! `inferscope top`: what do the servers of a node do now, and what holds them up?
 //!
 //! In: the API of an agent, here or elsewhere, and keys. Out: a live view, or once plain text or JSON. Needs no rights,
-//! and costs the agent five small pages a look.
+//! and costs the agent six small pages a look.
 //!
 //! `pages` is what the agent says, `state` what the operator chose; `screen`, `waterfall` and `help` make cells of the
 //! two; `live` and `ansi` bring them to a terminal.
@@ -11,6 +11,7 @@ mod ansi;
 mod bars;
 mod columns;
 mod content;
+mod curves;
 mod format;
 mod help;
 mod live;

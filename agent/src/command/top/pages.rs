@@ -19,16 +19,18 @@ pub struct Pages {
     pub slow: Slow,
     pub agent: Agent,
     pub workloads: Workloads,
+    pub gpus: Gpus,
 }
 
 /// The pages, in the order of [`Pages::read`], each with its key in the output of `--json`. 50 slow requests are more
 /// than most terminals show, and each may take some 15 KB.
-pub const PATHS: [(&str, &str); 5] = [
+pub const PATHS: [(&str, &str); 6] = [
     ("latency", "/api/v1/latency"),
     ("stalls", "/api/v1/stalls"),
     ("slow", "/api/v1/slow?limit=50"),
     ("agent", "/api/v1/agent"),
     ("workloads", "/api/v1/workloads"),
+    ("gpus", "/api/v1/gpus"),
 ];
 
 /// A page that is not what an agent says.
@@ -50,6 +52,7 @@ impl Pages {
             slow: page(answers, 2)?,
             agent: page(answers, 3)?,
             workloads: page(answers, 4)?,
+            gpus: page(answers, 5)?,
         })
     }
 }
@@ -269,6 +272,71 @@ pub struct Workload {
     pub down: Option<Text>,
 }
 
+/// `/api/v1/gpus`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Gpus {
+    pub gpus: Vec<Gpu>,
+}
+
+/// A GPU of the node; what is not known of it is `None`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Gpu {
+    pub gpu: u32,
+    pub uuid: Text,
+    pub name: Text,
+    pub state: Text,
+    pub temperature_celsius: Option<f64>,
+    pub temperature_margin_celsius: Option<f64>,
+    pub slowdown_temperature_celsius: Option<f64>,
+    pub seconds_to_slowdown: Option<f64>,
+    pub utilization_percent: Option<f64>,
+    pub memory_used_bytes: Option<u64>,
+    pub memory_total_bytes: Option<u64>,
+    pub power_watts: Option<f64>,
+    pub power_limit_watts: Option<f64>,
+    /// Causes that hold the clocks down now.
+    pub throttled: Vec<Text>,
+    pub xids: Vec<XidCount>,
+    pub users: Vec<GpuUser>,
+    pub instances: Vec<GpuInstance>,
+    pub history: GpuHistory,
+}
+
+/// Faults of one code so far.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct XidCount {
+    pub xid: Text,
+    pub count: u64,
+}
+
+/// A workload on a GPU.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct GpuUser {
+    pub workload: Text,
+    pub memory_bytes: Option<u64>,
+    pub utilization_percent: Option<f64>,
+}
+
+/// A part of a split GPU.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct GpuInstance {
+    pub profile: Text,
+    pub memory_used_bytes: Option<u64>,
+    pub memory_total_bytes: Option<u64>,
+}
+
+/// The last minute, the newest last.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct GpuHistory {
+    pub temperature_celsius: Vec<Option<f64>>,
+    pub power_watts: Vec<Option<f64>>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +349,7 @@ mod tests {
             r#"{"total":0,"requests":[]}"#,
             r#"{"node":null,"version":"0.1.0"}"#,
             r#"{"workloads":[]}"#,
+            r#"{"driver":null,"gpus":[]}"#,
         ];
         let mut answers = right.map(|text| text.as_bytes().to_vec());
         if let Some(answer) = answers.get_mut(index) {
@@ -292,9 +361,15 @@ mod tests {
     #[test]
     fn what_is_not_the_json_of_a_page_is_told_with_its_path() {
         Pages::read(&answers(9, "")).unwrap();
-        for (index, text) in
-            [(0, "{\"models\":["), (1, "<html>"), (2, "{}"), (3, "[]"), (4, "{\"workloads\":1}"), (0, "")]
-        {
+        for (index, text) in [
+            (0, "{\"models\":["),
+            (1, "<html>"),
+            (2, "{}"),
+            (3, "[]"),
+            (4, "{\"workloads\":1}"),
+            (5, "{}"),
+            (0, ""),
+        ] {
             let misread = Pages::read(&answers(index, text)).unwrap_err();
             assert_eq!(misread.path, PATHS[index].1);
             assert!(misread.why.starts_with("its answer is not that page's JSON: "), "{}", misread.why);

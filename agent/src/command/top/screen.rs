@@ -1,4 +1,4 @@
-//! The main view: header, models, stalls, slow requests, and the line below.
+//! The main view: header, models, GPUs, stalls, slow requests, and the line below.
 //!
 //! In: what is shown and what is chosen. Out: a buffer of cells. Pure: the same buffer goes to the terminal, to the text
 //! of `--once` and to the tests.
@@ -10,14 +10,16 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::columns::{Column, Place, fit, put, put_row, put_titles, widest};
-use super::format::{age, count, mebibytes, percent, rate, width};
-use super::pages::{Agent, EventsLost, Pages};
+use super::curves::{Scale, curve};
+use super::format::{NONE, age, count, cut, mebibytes, percent, rate, width};
+use super::pages::{Agent, EventsLost, Gpu, Pages};
 use super::palette::Palette;
 use super::state::State;
 use super::{bars, content, help, tables, waterfall};
 
 /// Rows that each part takes beside its own: a line with its name, and the titles of columns where it has some.
 const MODELS_HEAD: usize = 2;
+const GPUS_HEAD: usize = 2;
 const STALLS_HEAD: usize = 1;
 const SLOW_HEAD: usize = 2;
 /// Rows of the header.
@@ -50,6 +52,8 @@ pub struct Trouble {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     pub models: usize,
+    /// None where the node has no GPU.
+    pub gpus: usize,
     pub stalls: usize,
     pub slow: usize,
 }
@@ -89,6 +93,9 @@ pub fn draw_body(buffer: &mut Buffer, area: Rect, pages: &Pages, state: &State, 
     if rows.models > 0 {
         parts.models(pages, state, rows.models);
     }
+    if rows.gpus > 0 {
+        parts.gpus(pages, state, rows.gpus);
+    }
     if rows.stalls > 0 {
         parts.stalls(pages, state, rows.stalls);
     }
@@ -102,6 +109,7 @@ pub fn draw_body(buffer: &mut Buffer, area: Rect, pages: &Pages, state: &State, 
 pub fn wanted(pages: &Pages, state: &State) -> Rows {
     Rows {
         models: content::models(pages, state).len().max(1),
+        gpus: if pages.gpus.gpus.is_empty() { 0 } else { content::gpus(pages, state).len().max(1) },
         stalls: content::stalls(pages, state).len().max(1),
         slow: content::slow(pages, state).len().max(1),
     }
@@ -110,35 +118,34 @@ pub fn wanted(pages: &Pages, state: &State) -> Rows {
 /// Rows of the body that shows all of `wanted`.
 #[must_use]
 pub fn whole_height(wanted: Rows) -> usize {
-    HEADER + MODELS_HEAD + wanted.models + STALLS_HEAD + wanted.stalls + SLOW_HEAD + wanted.slow
+    let gpus = if wanted.gpus > 0 { GPUS_HEAD + wanted.gpus } else { 0 };
+    HEADER + MODELS_HEAD + wanted.models + gpus + STALLS_HEAD + wanted.stalls + SLOW_HEAD + wanted.slow
 }
 
 /// A row each in turn, until there are no more or nobody wants one. Where not every part gets one, stalls go first, then
-/// slow requests.
+/// GPUs, then slow requests.
 #[must_use]
 pub fn share_out(height: usize, wanted: Rows) -> Rows {
     let mut rows = Rows::default();
-    let heads = [MODELS_HEAD, SLOW_HEAD, STALLS_HEAD];
-    let shown =
-        (1..=heads.len()).rev().find(|parts| heads.iter().take(*parts).sum::<usize>() + parts <= height);
-    let Some(shown) = shown else { return rows };
-    let mut left = height - heads.iter().take(shown).sum::<usize>();
-    while left > 0 {
-        let before = left;
-        let parts = [
-            (&mut rows.models, wanted.models),
-            (&mut rows.slow, wanted.slow),
-            (&mut rows.stalls, wanted.stalls),
-        ];
-        for (rows, wanted) in parts.into_iter().take(shown) {
-            if left > 0 && *rows < wanted {
-                *rows += 1;
+    let mut parts = vec![
+        (MODELS_HEAD, &mut rows.models, wanted.models),
+        (SLOW_HEAD, &mut rows.slow, wanted.slow),
+        (GPUS_HEAD, &mut rows.gpus, wanted.gpus),
+        (STALLS_HEAD, &mut rows.stalls, wanted.stalls),
+    ];
+    parts.retain(|(.., wanted)| *wanted > 0);
+    while parts.iter().map(|(head, ..)| head + 1).sum::<usize>() > height {
+        parts.pop();
+    }
+    let mut left = height - parts.iter().map(|(head, ..)| head).sum::<usize>();
+    while left > 0 && !parts.is_empty() {
+        for (_, rows, _) in &mut parts {
+            if left > 0 {
+                **rows += 1;
                 left -= 1;
             }
         }
-        if left == before {
-            break;
-        }
+        parts.retain(|(_, rows, wanted)| **rows < *wanted);
     }
     rows
 }
@@ -230,6 +237,49 @@ impl Parts<'_> {
             } else {
                 NOT_FILTERED
             });
+        }
+    }
+
+    fn gpus(&mut self, pages: &Pages, state: &State, room: usize) {
+        let rows = content::gpus(pages, state);
+        self.name(&format!("GPUs{}", part(room, rows.len())));
+        let texts: Vec<Vec<String>> = rows.iter().take(room).map(tables::gpu).collect();
+        let mut wanted = widest(&tables::GPUS, &texts);
+        for curve in [tables::GPU_HEAT, tables::GPU_POWER] {
+            wanted[curve] = usize::from(tables::GPUS[curve].most);
+        }
+        let places = fit(&tables::GPUS, &wanted, self.area.width);
+        let table: (&[Column], &[Place]) = (&tables::GPUS, &places);
+        put_titles(self.buffer, self.area, (self.next, self.palette.strong()), table);
+        self.next += 1;
+        for (texts, row) in texts.iter().zip(&rows) {
+            put_row(self.buffer, self.area, (self.next, Style::new()), table, texts);
+            if row.instance.is_none() {
+                self.gpu(row.gpu, texts, &places);
+            }
+            self.next += 1;
+        }
+        if rows.is_empty() {
+            self.say(NOT_FILTERED);
+        }
+    }
+
+    /// Curves of a GPU, and its trouble once more, so that it is seen.
+    fn gpu(&mut self, gpu: &Gpu, texts: &[String], places: &[Place]) {
+        let (heat, power) = (&gpu.history.temperature_celsius, &gpu.history.power_watts);
+        for place in places {
+            let room = usize::from(place.width);
+            let (text, style) = match place.index {
+                tables::GPU_HEAT => (curve(heat, Scale::of_temperature(heat), room), Style::new()),
+                tables::GPU_POWER => {
+                    (curve(power, Scale::of_power(power, gpu.power_limit_watts), room), Style::new())
+                }
+                tables::GPU_TROUBLE if texts[place.index] != NONE => {
+                    (cut(&texts[place.index], room), self.palette.warning())
+                }
+                _ => continue,
+            };
+            put(self.buffer, self.area, (place.from, self.next), &text, style);
         }
     }
 

@@ -1,17 +1,23 @@
-//! The three tables: what their columns are, and what a row says in them.
+//! The four tables: what their columns are, and what a row says in them.
 //!
 //! In: rows. Out: columns and texts, in the same order.
 
 use super::bars;
 use super::columns::Column;
-use super::content::{ModelRow, StallRow};
-use super::format::{NONE, age, count, rate, seconds, seconds_or_none};
-use super::pages::SlowRequest;
+use super::content::{GpuRow, ModelRow, StallRow};
+use super::format::{NONE, age, bytes, count, rate, seconds, seconds_or_none};
+use super::pages::{Gpu, GpuUser, SlowRequest};
 
 /// Longest names that are shown whole where there is room.
 const NAME_MAX: u16 = 48;
 /// Longest bar that is worth its room.
 const BAR_MAX: u16 = 60;
+/// Longest curve: a block for three seconds.
+const CURVE_MAX: u16 = 20;
+/// What most names of GPUs begin with, and no column has room for.
+const MAKER: &str = "NVIDIA ";
+/// So usual under load that it is told last.
+const USUAL: &str = "power_cap";
 
 /// Models: at 80 cells all but the last three. `STUCK`: no byte has passed for a while.
 pub const MODELS: [Column; 14] = [
@@ -55,6 +61,105 @@ pub fn model(row: &ModelRow<'_>) -> Vec<String> {
     texts.push(seconds_or_none(model.inter_chunk_seconds.p95));
     texts.push(count(model.stalled));
     texts
+}
+
+/// Places in [`GPUS`] of what is no plain text.
+pub const GPU_TROUBLE: usize = 8;
+pub const GPU_HEAT: usize = 9;
+pub const GPU_POWER: usize = 10;
+/// GPUs: at 80 cells all but `HOT IN`. `LEFT`: degrees until heat takes the clocks down, `HOT IN`: when it does, as the
+/// temperature goes. `TROUBLE`: its state where it does not answer, what holds the clocks down, codes of faults.
+pub const GPUS: [Column; 12] = [
+    Column::number("GPU", 3, 0),
+    Column::text("NAME", 7, NAME_MAX, 6),
+    Column::number("TEMP", 4, 0),
+    Column::number("LEFT", 4, 1),
+    Column::number("HOT IN", 6, 7),
+    Column::number("WATTS", 9, 1),
+    Column::number("MEM", 4, 2),
+    Column::number("UTIL", 4, 2),
+    Column::text("TROUBLE", 12, NAME_MAX, 0),
+    Column::text("temp", 7, CURVE_MAX, 4).of("minute"),
+    Column::text("power", 7, CURVE_MAX, 5).of("minute"),
+    Column::text("USED BY", 9, NAME_MAX, 3),
+];
+
+/// What a row of GPUs says, beside its curves. A part of a GPU has memory only.
+#[must_use]
+pub fn gpu(row: &GpuRow<'_>) -> Vec<String> {
+    let gpu = row.gpu;
+    if let Some(part) = row.instance {
+        let mut texts = vec![NONE.to_owned(); GPUS.len()];
+        texts[0] = gpu.gpu.to_string();
+        texts[1] = format!("  {}", part.profile);
+        texts[6] = share(part.memory_used_bytes, part.memory_total_bytes);
+        for place in GPU_TROUBLE..GPUS.len() {
+            texts[place] = String::new();
+        }
+        return texts;
+    }
+    vec![
+        gpu.gpu.to_string(),
+        gpu.name.strip_prefix(MAKER).unwrap_or(&gpu.name).to_owned(),
+        whole(gpu.temperature_celsius, "C"),
+        whole(left(gpu), "C"),
+        seconds_or_none(gpu.seconds_to_slowdown),
+        watts(gpu.power_watts, gpu.power_limit_watts),
+        share(gpu.memory_used_bytes, gpu.memory_total_bytes),
+        whole(gpu.utilization_percent, "%"),
+        trouble(gpu),
+        String::new(),
+        String::new(),
+        users(&gpu.users),
+    ]
+}
+
+/// Degrees until the clocks go down.
+fn left(gpu: &Gpu) -> Option<f64> {
+    let by_threshold = || Some(gpu.slowdown_temperature_celsius? - gpu.temperature_celsius?);
+    gpu.temperature_margin_celsius.or_else(by_threshold)
+}
+
+/// A number without its fraction; its width is the column's concern.
+fn whole(value: Option<f64>, unit: &str) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.0}{unit}"))
+}
+
+fn watts(power: Option<f64>, limit: Option<f64>) -> String {
+    match (power, limit) {
+        (None, None) => NONE.to_owned(),
+        (Some(power), None) => whole(Some(power), "W"),
+        (power, limit) => format!("{}/{}", whole(power, ""), whole(limit, "")),
+    }
+}
+
+fn share(used: Option<u64>, total: Option<u64>) -> String {
+    let percent = |(used, total): (u64, u64)| used as f64 / total.max(1) as f64 * 100.0;
+    whole(used.zip(total).map(percent), "%")
+}
+
+fn trouble(gpu: &Gpu) -> String {
+    let state = Some(&*gpu.state).filter(|state| !matches!(*state, "" | "answers")).map(str::to_owned);
+    let mut causes: Vec<String> = gpu.throttled.iter().map(ToString::to_string).collect();
+    causes.sort_by_key(|cause| cause == USUAL);
+    let xids = gpu.xids.iter().map(|of| match of.count {
+        1 => format!("xid {}", of.xid),
+        count => format!("xid {} x{count}", of.xid),
+    });
+    let all: Vec<String> = state.into_iter().chain(causes).chain(xids).collect();
+    if all.is_empty() { NONE.to_owned() } else { all.join(", ") }
+}
+
+/// `chat 60G 90%`, the most memory first.
+fn users(users: &[GpuUser]) -> String {
+    let mut users: Vec<&GpuUser> = users.iter().collect();
+    users.sort_by(|a, b| b.memory_bytes.cmp(&a.memory_bytes).then_with(|| a.workload.cmp(&b.workload)));
+    let text = |user: &&GpuUser| {
+        let memory = user.memory_bytes.map(|of| format!(" {}", bytes(of))).unwrap_or_default();
+        let time = user.utilization_percent.map(|of| format!(" {of:.0}%")).unwrap_or_default();
+        format!("{}{memory}{time}", user.workload)
+    };
+    users.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// Place of the bar in [`STALLS`].

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use super::pages::{Pages, SlowRequest};
 
-/// The pages in `tests/pages`: two servers with three models, one that is silent and one that is down.
-const ANSWERS: [&str; 5] = [
+/// The pages in `tests/pages`: two servers with three models, one that is silent and one that is down;
+/// a hot GPU, one that is split, and one that hangs.
+const ANSWERS: [&str; 6] = [
     include_str!("tests/pages/latency.json"),
     include_str!("tests/pages/stalls.json"),
     include_str!("tests/pages/slow.json"),
     include_str!("tests/pages/agent.json"),
     include_str!("tests/pages/workloads.json"),
+    include_str!("tests/pages/gpus.json"),
 ];
 
 fn answers() -> Vec<Vec<u8>> {
@@ -23,6 +25,13 @@ fn answers() -> Vec<Vec<u8>> {
 
 fn pages() -> Pages {
     Pages::read(&answers()).unwrap()
+}
+
+/// The same of a node without GPUs.
+fn without_gpus() -> Pages {
+    let mut answers = answers();
+    answers[5] = br#"{"driver":null,"reason":"no library","gpus":[]}"#.to_vec();
+    Pages::read(&answers).unwrap()
 }
 
 /// The slow request with this number.

@@ -23,11 +23,13 @@ use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::engine::Engines;
 use crate::export::{self, Shared};
-use crate::gpu::Gpus;
+use crate::gpu::{Driver, Gpus};
 use crate::health::Health;
 use crate::http_client::Limits;
 use crate::registry::Registries;
 use crate::request::record::Progress;
+use crate::signal::gpu::GpuSignal;
+use crate::signal::gpu::tests::full as full_gpu;
 use crate::signal::latency::tests::{record, workload};
 use crate::signal::latency::{LatencySignal, Options as LatencyOptions};
 use crate::signal::slow::SlowSignal;
@@ -95,7 +97,7 @@ fn once_and_json_say_what_the_agent_says() {
     let page = written(address, Form::Json).unwrap();
     let page: serde_json::Value = serde_json::from_str(&page).unwrap();
     let keys: Vec<&String> = page.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["agent", "latency", "slow", "stalls", "workloads"]);
+    assert_eq!(keys, ["agent", "gpus", "latency", "slow", "stalls", "workloads"]);
     for ((key, _), answer) in PATHS.iter().zip(ANSWERS) {
         assert_eq!(page[key], serde_json::from_str::<serde_json::Value>(answer).unwrap());
     }
@@ -220,6 +222,8 @@ fn agent() -> Shared {
     let second = |second: u64| BootTime(1_000_000_000 * (1000 + second));
     let mut latency = LatencySignal::new(LatencyOptions::default(), &mut registries, second(0));
     let (mut slow, mut stalls) = (SlowSignal::new(&mut registries), StallSignal::new(&mut registries));
+    let mut gpu = GpuSignal::new(true, &mut registries);
+    let gpus = Gpus::of(Ok(Driver::default()), vec![full_gpu()]);
     let mut totals = Totals::default();
     let whole = Vector::of_times([(Cause::RunQueue, Duration::from_millis(40))]);
     let limit = Limit::Usual(Duration::from_millis(30));
@@ -234,7 +238,7 @@ fn agent() -> Shared {
         chunks: 2,
         gaps: vec![Duration::from_millis(30)],
     };
-    let signals: [&mut dyn Signal; 3] = [&mut latency, &mut slow, &mut stalls];
+    let signals: [&mut dyn Signal; 4] = [&mut latency, &mut slow, &mut stalls, &mut gpu];
     for signal in signals {
         signal.on_progress(&progress);
         signal.on_request(&record(), &verdict);
@@ -249,15 +253,15 @@ fn agent() -> Shared {
                 stalls: &totals,
                 groups: &Groups::default(),
                 engines: &Engines::default(),
-                gpus: &Gpus::default(),
+                gpus: &gpus,
             };
             signal.on_tick(&tick).unwrap();
         }
     }
     health.set_lost("socket_ring", "full", 3);
     health.tick(BootTime::now());
-    let (latency, slow, stalls) = (latency.view(), slow.view(), stalls.view());
-    Shared { registries, health, latency, slow, stalls }
+    let (latency, slow, stalls, gpus) = (latency.view(), slow.view(), stalls.view(), gpu.view());
+    Shared { registries, health, latency, slow, stalls, gpus }
 }
 
 #[test]
@@ -280,6 +284,13 @@ fn what_an_agent_serves_is_what_the_view_reads() {
     assert_eq!((&*slow.cause, &*slow.over, slow.over_seconds, slow.chunks), ("run_queue", "usual", 0.03, 9));
     assert_eq!(slow.chunk_gaps.as_ref().unwrap().seconds, [0.03]);
     assert_eq!(slow.blame.as_ref().unwrap().phases.len(), 1);
+    let gpu = &pages.gpus.gpus[0];
+    assert_eq!((gpu.gpu, &*gpu.name, &*gpu.throttled[0]), (3, "H", "sw_thermal"));
+    assert_eq!((gpu.temperature_celsius, gpu.temperature_margin_celsius), (Some(71.0), Some(-2.0)));
+    assert_eq!((gpu.power_watts, gpu.power_limit_watts), (Some(650.5), Some(700.0)));
+    assert_eq!((&*gpu.users[0].workload, gpu.users[0].memory_bytes), ("w", Some(60 << 30)));
+    assert_eq!((&*gpu.xids[0].xid, gpu.xids[0].count), ("1000", 2));
+    assert_eq!(gpu.history.temperature_celsius, [Some(71.0); 2]);
     let agent = &pages.agent;
     assert_eq!((&*agent.version, &*agent.status), (env!("CARGO_PKG_VERSION"), "ok"));
     assert!(agent.memory.anonymous_bytes.is_some() && agent.node.is_some());

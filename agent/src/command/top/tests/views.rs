@@ -15,7 +15,7 @@ use super::super::state::State;
 use super::super::text::Text;
 use super::super::waterfall::{Cell, Scale, own_lanes, stall_lanes};
 use super::super::{once, plain_text};
-use super::{pages, slow};
+use super::{pages, slow, without_gpus};
 use crate::blame::Cause;
 
 /// What a terminal of this size shows.
@@ -67,6 +67,10 @@ fn views_give_the_golden_text() {
         check_golden(&format!("{name}-120x40"), &text((120, 40), state));
     }
     check_golden("main-40x10", &text((40, 10), &State::default()));
+    check_golden("main-160x40", &text((160, 40), &State::default()));
+    let without = without_gpus();
+    let buffer = drawn((80, 24), &shown(&without), &State::default(), Palette::plain());
+    check_golden("main-without-gpus-80x24", &plain_text(&buffer));
 }
 
 #[test]
@@ -154,9 +158,10 @@ fn no_name_or_id_reaches_the_terminal_as_it_is() {
 
 #[test]
 fn the_room_is_shared_out_in_turn_and_stalls_give_way_first() {
-    let wanted = Rows { models: 2, stalls: 9, slow: 50 };
+    let wanted = Rows { models: 2, gpus: 0, stalls: 9, slow: 50 };
     let rows = |height| {
-        let Rows { models, stalls, slow } = share_out(height, wanted);
+        let Rows { models, gpus, stalls, slow } = share_out(height, wanted);
+        assert_eq!(gpus, 0, "there are none");
         (models, stalls, slow)
     };
     assert_eq!(rows(0), (0, 0, 0));
@@ -168,6 +173,16 @@ fn the_room_is_shared_out_in_turn_and_stalls_give_way_first() {
     assert_eq!(rows(8), (1, 1, 1));
     assert_eq!(rows(21), (2, 7, 7));
     assert_eq!(rows(100), (2, 9, 50));
+    let with = |height| {
+        let Rows { models, gpus, stalls, slow } = share_out(height, Rows { gpus: 8, ..wanted });
+        (models, gpus, stalls, slow)
+    };
+    assert_eq!(with(5), (2, 0, 0, 0));
+    assert_eq!(with(6), (1, 0, 0, 1));
+    assert_eq!(with(9), (1, 1, 0, 1));
+    assert_eq!(with(11), (1, 1, 1, 1));
+    assert_eq!(with(21), (2, 4, 4, 4));
+    assert_eq!(with(100), (2, 8, 9, 50));
 }
 
 #[test]
