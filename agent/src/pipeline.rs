@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use beat::{Beat, Due};
 
-use crate::blame::Blame;
+use crate::blame::{Blame, Known};
 use crate::cgroup::Watch;
 use crate::cli::Start;
 use crate::clock::BootTime;
@@ -339,7 +339,9 @@ impl Pipeline {
         let ended = |observation: &Observation| matches!(observation, Observation::Finished(_));
         let threads = if self.observations.iter().any(ended) { self.look_at_threads() } else { Vec::new() };
         self.engines.take();
-        let Self { connections, workloads, blame, engines, signals, .. } = self;
+        self.gpus.take();
+        let Self { connections, workloads, blame, engines, gpus, signals, .. } = self;
+        let known = Known { threads: &threads, engines, gpus };
         for observation in self.observations.drain(..) {
             match &observation {
                 Observation::Progress(progress) => {
@@ -347,7 +349,7 @@ impl Pipeline {
                 }
                 Observation::Finished(record) => {
                     let open = || connections.open(BootTime::now());
-                    let verdict = blame.judge(record, &threads, open, engines, workloads);
+                    let verdict = blame.judge(record, &known, open, workloads);
                     signals.iter_mut().for_each(|signal| signal.on_request(record, &verdict));
                 }
             }
@@ -413,6 +415,7 @@ impl Pipeline {
         self.engines.follow(self.workloads.doors());
         let groups = self.groups.newest();
         self.gpus.take();
+        self.gpus.join(&mut self.workloads);
         let stalls = self.blame.totals();
         let (groups, engines, gpus) = (&groups, &self.engines, &self.gpus);
         let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus };

@@ -16,7 +16,7 @@ fn verdict(slow: Option<Reason>) -> Verdict {
     });
     let before = vector(&[(Cause::Stopped, 30), (Cause::Rest, 10)]);
     let phases = vec![(Phase::BeforeFirstToken, before), (Phase::After, vector(&[(Cause::Rest, 80)]))];
-    Verdict { phases, causes: vec![(Cause::Stopped, Duration::from_millis(30))], slow }
+    Verdict { phases, causes: vec![(Cause::Stopped, Duration::from_millis(30))], slow, throttles: None }
 }
 
 fn lines(registries: &Registries, part: &str) -> Vec<String> {
