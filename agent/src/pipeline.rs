@@ -36,6 +36,7 @@ use crate::request::record::{Observation, OpenRequest};
 use crate::request::{Connections, Follow};
 use crate::serving::{why_down, why_stalled};
 use crate::signal::cgroup::CgroupSignal;
+use crate::signal::energy::EnergySignal;
 use crate::signal::engine::EngineSignal;
 use crate::signal::latency::LatencySignal;
 use crate::signal::slow::SlowSignal;
@@ -160,6 +161,7 @@ impl Pipeline {
         let stalls = StallSignal::new(&mut registries);
         let cgroup = CgroupSignal::new(&mut registries);
         let engine = EngineSignal::new(&mut registries);
+        let energy = EnergySignal::new(&mut registries);
         let shared = Shared {
             registries,
             health: health.clone(),
@@ -167,8 +169,14 @@ impl Pipeline {
             slow: slow.view(),
             stalls: stalls.view(),
         };
-        let signals: Vec<Box<dyn Signal>> =
-            vec![Box::new(latency), Box::new(slow), Box::new(stalls), Box::new(cgroup), Box::new(engine)];
+        let signals: Vec<Box<dyn Signal>> = vec![
+            Box::new(latency),
+            Box::new(slow),
+            Box::new(stalls),
+            Box::new(cgroup),
+            Box::new(engine),
+            Box::new(energy),
+        ];
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,

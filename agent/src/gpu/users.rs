@@ -37,9 +37,11 @@ pub struct HeldDown {
 impl Gpus {
     /// Says whose the processes of the newest readings are.
     pub fn join(&mut self, workloads: &mut Workloads) {
-        for card in self.cards.values_mut() {
-            card.join(|tgid| workloads.find(tgid).map(|(workload, _)| workload.label.clone()));
-        }
+        self.join_by(|tgid| workloads.find(tgid).map(|(workload, _)| workload.label.clone()));
+    }
+
+    pub(crate) fn join_by(&mut self, mut find: impl FnMut(u32) -> Option<Arc<str>>) {
+        self.cards.values_mut().for_each(|card| card.join(&mut find));
     }
 
     /// What throttles did to a workload between two times; `None` where it is not known to have a GPU. What holds at the

@@ -113,7 +113,7 @@ fn gpus(clocks: &[(u64, [u32; 3])]) -> Gpus {
         }
     }
     gpus.take();
-    gpus.cards.values_mut().for_each(|card| card.join(find));
+    gpus.join_by(find);
     gpus
 }
 
@@ -162,7 +162,7 @@ fn what_holds_at_the_end_of_a_request_counts_to_its_end() {
 fn a_driver_that_goes_away_leaves_what_it_told() {
     let mut gpus = gpus(&[(0, [2000; 3]), (1000, [1000, 2000, 2000])]);
     gpus.on_news(News::Driver(Err(Failure::Session("gone".to_owned()))));
-    gpus.cards.values_mut().for_each(|card| card.join(find));
+    gpus.join_by(find);
     assert_eq!(slowed(&gpus, "a", 0, 5000).unwrap().0, [(500, 1000, 50)]);
 }
 

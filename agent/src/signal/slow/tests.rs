@@ -67,6 +67,27 @@ fn slow_requests_are_listed_with_the_newest_first_and_bounded() {
 }
 
 #[test]
+fn requests_under_throttle_count_once_for_each_cause_and_only_where_there_are_gpus() {
+    use crate::gpu::ThrottleCause::{self, PowerCap, SwThermal};
+    let mut registries = Registries::new(false);
+    let mut signal = SlowSignal::new(&mut registries);
+    signal.on_request(&record(), &verdict(None));
+    let found = |registries: &Registries| lines(registries, "vllm_requests_under_throttle_total");
+    assert!(found(&registries).is_empty());
+    for causes in [vec![], vec![PowerCap, SwThermal], vec![PowerCap]] {
+        signal.on_request(&record(), &Verdict { throttles: Some(causes), ..verdict(None) });
+    }
+    assert_eq!(found(&registries).len(), ThrottleCause::ALL.len());
+    for (cause, count) in [("power_cap", 2), ("sw_thermal", 1), ("hw_thermal", 0)] {
+        let labels = format!(r#"model="m",workload="w",cause="{cause}""#);
+        let line = format!("vllm_requests_under_throttle_total{{{labels}}} {count}");
+        assert!(found(&registries).contains(&line), "{line}");
+    }
+    signal.forget_workload(&workload("w"));
+    assert!(found(&registries).is_empty());
+}
+
+#[test]
 fn what_is_forgotten_leaves_no_series() {
     let mut registries = Registries::new(false);
     let mut signal = SlowSignal::new(&mut registries);
