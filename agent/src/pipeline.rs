@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use beat::{Beat, Due};
 
-use crate::blame::Blame;
+use crate::blame::{Blame, Known};
 use crate::cgroup::Watch;
 use crate::cli::Start;
 use crate::clock::BootTime;
@@ -36,6 +36,7 @@ use crate::request::record::{Observation, OpenRequest};
 use crate::request::{Connections, Follow};
 use crate::serving::{why_down, why_stalled};
 use crate::signal::cgroup::CgroupSignal;
+use crate::signal::energy::EnergySignal;
 use crate::signal::engine::EngineSignal;
 use crate::signal::gpu::GpuSignal;
 use crate::signal::latency::LatencySignal;
@@ -85,8 +86,7 @@ pub fn run(start: Start) -> Result<()> {
     let happens = Happens { lifecycle, bell, beat: Beat::every(DRAIN_EVERY)? };
     drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
-    let needs =
-        Needs { connects: config.engine.metrics, devices: config.gpu.enabled, ..Needs::default() };
+    let needs = Needs { connects: config.engine.metrics, devices: config.gpu.enabled, ..Needs::default() };
     shared.health.set_sandbox(confine(&config.sandbox, needs)?);
     pipeline.groups.start()?;
     pipeline.gpus.start(&config.gpu)?;
@@ -165,6 +165,7 @@ impl Pipeline {
         let cgroup = CgroupSignal::new(&mut registries);
         let engine = EngineSignal::new(&mut registries);
         let gpu = GpuSignal::new(config.gpu.enabled, &mut registries);
+        let energy = EnergySignal::new(&mut registries);
         let shared = Shared {
             registries,
             health: health.clone(),
@@ -180,6 +181,7 @@ impl Pipeline {
             Box::new(cgroup),
             Box::new(engine),
             Box::new(gpu),
+            Box::new(energy),
         ];
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
@@ -351,7 +353,9 @@ impl Pipeline {
         let ended = |observation: &Observation| matches!(observation, Observation::Finished(_));
         let threads = if self.observations.iter().any(ended) { self.look_at_threads() } else { Vec::new() };
         self.engines.take();
-        let Self { connections, workloads, blame, engines, signals, .. } = self;
+        self.gpus.take();
+        let Self { connections, workloads, blame, engines, gpus, signals, .. } = self;
+        let known = Known { threads: &threads, engines, gpus };
         for observation in self.observations.drain(..) {
             match &observation {
                 Observation::Progress(progress) => {
@@ -359,7 +363,7 @@ impl Pipeline {
                 }
                 Observation::Finished(record) => {
                     let open = || connections.open(BootTime::now());
-                    let verdict = blame.judge(record, &threads, open, engines, workloads);
+                    let verdict = blame.judge(record, &known, open, workloads);
                     signals.iter_mut().for_each(|signal| signal.on_request(record, &verdict));
                 }
             }
@@ -425,6 +429,7 @@ impl Pipeline {
         self.engines.follow(self.workloads.doors());
         let groups = self.groups.newest();
         self.gpus.take();
+        self.gpus.join(&mut self.workloads);
         let stalls = self.blame.totals();
         let (groups, engines, gpus) = (&groups, &self.engines, &self.gpus);
         let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus };

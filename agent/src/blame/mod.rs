@@ -1,6 +1,6 @@
 //! Why was it slow? Gives each request the causes of its time.
 //!
-//! In: stalls and threads from the kernel, who is who, finished records. Out: a [`Verdict`] for each record, and sums of
+//! In: stalls and threads from the kernel, throttles of GPUs, who is who, finished records. Out: a [`Verdict`] for each record, and sums of
 //! stalls. Between `request` and the signals, since several of these need it; does no I/O.
 //!
 //! The kernel tells each stall of a watched thread with its begin and its end. So a request's own are those within its
@@ -36,6 +36,7 @@ use self::typical::{Class, Typical};
 use self::vector::{Times, Way};
 use crate::clock::BootTime;
 use crate::engine::Engines;
+use crate::gpu::{Gpus, Slowed, ThrottleCause};
 use crate::request::record::{OpenRequest, RequestRecord};
 use crate::serving::Load;
 use crate::workload::{Role, Workloads};
@@ -54,6 +55,17 @@ pub struct Verdict {
     pub causes: Vec<(Cause, Duration)>,
     /// Set where it was slow.
     pub slow: Option<Box<Slow>>,
+    /// What held down the clocks of its server's GPUs meanwhile; `None` where the server is not known to have any.
+    pub throttles: Option<Vec<ThrottleCause>>,
+}
+
+/// What else is known when a request is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The watched threads as they stand.
+    pub threads: &'a [(u32, Thread)],
+    pub engines: &'a Engines,
+    pub gpus: &'a Gpus,
 }
 
 /// What is known of a slow request beside its vector.
@@ -205,15 +217,15 @@ impl Blame {
         self.lanes.clear();
     }
 
-    /// Gives a finished request its causes. `threads` as they stand; `open`: the requests under way.
+    /// Gives a finished request its causes. `open`: the requests under way.
     pub fn judge(
         &mut self,
         record: &RequestRecord,
-        threads: &[(u32, Thread)],
+        known: &Known<'_>,
         open: impl FnOnce() -> Vec<OpenRequest>,
-        engines: &Engines,
         workloads: &mut Workloads,
     ) -> Verdict {
+        let Known { threads, engines, gpus } = *known;
         if !record.route.is_inference() || record.incomplete.is_some() {
             return Verdict::default();
         }
@@ -221,7 +233,9 @@ impl Blame {
             self.look(threads, BootTime::now());
         }
         let lanes = self.lanes(record, workloads);
-        let past = self.past(record, &lanes);
+        let held_down = gpus.held_down(&record.workload.label, record.arrival, record.end);
+        let (slowed, throttles) = held_down.map(|held| (held.slowed, held.causes)).unzip();
+        let past = self.past(record, &lanes, slowed.unwrap_or_default());
         let phases = past.phases(record);
         let whole = phases.iter().fold(Vector::default(), |sum, (_, vector)| sum.plus(vector));
         let class = Class::of(record);
@@ -243,7 +257,7 @@ impl Blame {
         });
         self.typical.add(class, record, [whole, before]);
         self.around.add(record);
-        Verdict { phases, causes, slow }
+        Verdict { phases, causes, slow, throttles }
     }
 
     fn lanes(&mut self, record: &RequestRecord, workloads: &mut Workloads) -> Arc<Lanes> {
@@ -261,12 +275,13 @@ impl Blame {
     }
 
     /// What held the lanes up while the request was there.
-    fn past(&self, record: &RequestRecord, lanes: &Lanes) -> Past {
+    fn past(&self, record: &RequestRecord, lanes: &Lanes, gpu: Vec<Slowed>) -> Past {
         let of = |tid: &u32| self.history.of(*tid, self.paths.process(*tid), record.arrival.0, record.end.0);
         Past {
             reader: of(&record.tid),
             serial: lanes.serial.keys().map(of).collect(),
             parallel: lanes.parallel.keys().map(of).collect(),
+            gpu,
         }
     }
 
@@ -302,11 +317,12 @@ impl Blame {
     }
 }
 
-/// What held up the threads on a request's way, lane by lane.
+/// What held up the threads on a request's way, lane by lane, and its GPUs.
 struct Past {
     reader: Vec<Told>,
     serial: Vec<Vec<Told>>,
     parallel: Vec<Vec<Told>>,
+    gpu: Vec<Slowed>,
 }
 
 impl Past {
@@ -320,7 +336,8 @@ impl Past {
             send_wait_before: record.send_wait_before.as_nanos() as u64,
             send_wait: record.send_wait.as_nanos() as u64,
         };
-        let way = Way { reader: &self.reader, serial: &self.serial, parallel: &self.parallel, gpu: &[] };
+        let way =
+            Way { reader: &self.reader, serial: &self.serial, parallel: &self.parallel, gpu: &self.gpu };
         vector::blame(&times, &way)
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use inferscope_common::stall::{KINDS, Stall};
 
 use super::history::Told;
+use crate::gpu::Slowed;
 
 /// What a request's time went to. The order settles an overlap: the first wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +26,7 @@ pub enum Cause {
     MajorFault,
     /// A thread waited for a disk otherwise.
     BlockIo,
-    /// The GPU's clocks were held down.
+    /// The GPU's clocks were held down: the time that was lost by it, not all the while.
     GpuThrottle,
     /// The request lay at the socket while the thread that reads it did something else.
     EventLoop,
@@ -169,8 +170,8 @@ pub struct Way<'a> {
     pub serial: &'a [Vec<Told>],
     /// Threads that work side by side: the one that was held up longest counts.
     pub parallel: &'a [Vec<Told>],
-    /// Times in which the clocks of its GPUs were held down.
-    pub gpu: &'a [(u64, u64)],
+    /// Times in which the clocks of its GPUs were held down, in order and without overlap.
+    pub gpu: &'a [Slowed],
 }
 
 /// The request's time by phase and cause.
@@ -224,18 +225,18 @@ impl Part {
 
     /// What is known to the nanosecond first, then sums of short stalls: of these the longest of a lane, as far as
     /// there is time for it.
-    fn take(&mut self, lanes: &[&[Told]], gpu: &[(u64, u64)]) {
+    fn take(&mut self, lanes: &[&[Told]], gpu: &[Slowed]) {
         let mut edges = Vec::new();
-        let mut edge = |cause: Cause, start: u64, end: u64| {
+        let mut edge = |cause: Cause, start: u64, end: u64, part: f64| {
             let (start, end) = (start.max(self.from), end.min(self.to));
             if start < end {
-                edges.push((start, cause, true));
-                edges.push((end, cause, false));
+                edges.push(Edge { time: start, cause, begins: Some(part) });
+                edges.push(Edge { time: end, cause, begins: None });
             }
         };
         let exact = lanes.iter().flat_map(|lane| lane.iter()).filter(|told| told.is_exact());
-        exact.for_each(|told| edge(told.kind.into(), told.start_ns, told.end_ns));
-        gpu.iter().for_each(|&(start, end)| edge(Cause::GpuThrottle, start, end));
+        exact.for_each(|told| edge(told.kind.into(), told.start_ns, told.end_ns, 1.0));
+        gpu.iter().for_each(|slowed| edge(Cause::GpuThrottle, slowed.start_ns, slowed.end_ns, slowed.lost));
         self.sweep(edges);
         for kind in Stall::ALL {
             let sum =
@@ -251,19 +252,38 @@ impl Part {
         self.left -= taken;
     }
 
-    /// Goes through the edges in time; between two of them the first cause that is open has the time.
-    fn sweep(&mut self, mut edges: Vec<(u64, Cause, bool)>) {
-        edges.sort_unstable_by_key(|&(time, ..)| time);
-        let (mut open, mut at) = ([0_u32; CAUSES], self.from);
-        for (time, cause, begins) in edges {
+    /// Goes through the edges in time; between two of them the first cause that is open has the time, or its part of it.
+    fn sweep(&mut self, mut edges: Vec<Edge>) {
+        // An end before a beginning: of one cause the part that begins then is the one that holds.
+        edges.sort_by_key(|edge| (edge.time, edge.begins.is_some()));
+        let (mut open, mut parts, mut at) = ([0_u32; CAUSES], [1.0; CAUSES], self.from);
+        for Edge { time, cause, begins } in edges {
             if let Some(first) = Cause::ALL.into_iter().find(|cause| open[*cause as usize] > 0) {
-                self.take_up_to(first, time - at);
+                self.take_up_to(first, part_of(time - at, parts[first as usize]));
             }
             at = time;
             let count = &mut open[cause as usize];
-            *count = if begins { *count + 1 } else { *count - 1 };
+            if let Some(part) = begins {
+                *count += 1;
+                parts[cause as usize] = part;
+            } else {
+                *count -= 1;
+            }
         }
     }
+}
+
+/// Where a cause begins or ends.
+struct Edge {
+    time: u64,
+    cause: Cause,
+    /// The part of the time that it has from here on; `None`: here it ends.
+    begins: Option<f64>,
+}
+
+/// All of it to the nanosecond where the part is 1: a `f64` would not have them all.
+fn part_of(ns: u64, part: f64) -> u64 {
+    if part >= 1.0 { ns } else { (ns as f64 * part) as u64 }
 }
 
 const _: () = assert!(KINDS < CAUSES);

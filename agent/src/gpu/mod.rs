@@ -3,10 +3,13 @@
 //! In: [`Reading`]s and faults, told by threads that nothing else waits for. Out: every GPU as it stands
 //! ([`Card`]), by UUID. The pipeline owns [`Gpus`] and takes the [`News`] at each tick.
 
-pub mod nvml;
 pub mod card;
+pub mod energy;
+pub mod nvml;
 pub mod settings;
 pub mod source;
+mod throttle;
+mod users;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -16,20 +19,18 @@ use std::sync::mpsc::Receiver;
 use anyhow::Result;
 use tracing::{info, warn};
 
+pub use self::card::{Card, CardState, EnergySource, OTHER_XID, Sums, Use};
 use self::nvml::{Nvml, Places};
-pub use self::card::{EnergySource, Sums, Use};
 pub use self::settings::Settings;
 pub use self::source::{Driver, Failure, Identity, Reading, ThrottleCause, Xid};
+pub use self::throttle::Interval;
+pub use self::users::{HeldDown, Slowed};
 use self::watch::{Times, Watch};
 use crate::clock::BootTime;
 
 /// News that wait for the pipeline, at most; what is beyond is counted and lost. Those of 16 GPUs at ten a second for
 /// half a minute.
 pub const NEWS_MAX: usize = 4096;
-/// Codes of faults that are told apart on one GPU; the others share [`OTHER_XID`].
-const XIDS_MAX: usize = 16;
-/// No fault has this code.
-pub const OTHER_XID: u64 = u64::MAX;
 
 /// What the threads that ask tell, in the order in which it happened.
 #[derive(Clone, Debug)]
@@ -50,94 +51,6 @@ pub enum News {
     NoFaults(Failure),
     /// It does again.
     FaultsAgain,
-}
-
-/// How it is with a GPU.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CardState {
-    /// It was found, and has said nothing yet.
-    #[default]
-    Found,
-    Answers,
-    /// It was asked at this time and has not answered yet.
-    Unresponsive(BootTime),
-    /// It is not there any more: off the bus, or to be reset. The text says what the driver said.
-    Lost(String),
-    /// It could not be read the last time, or the driver answers no more.
-    Failed(String),
-}
-
-impl CardState {
-    /// Every value of the label `state`.
-    pub const LABELS: [&'static str; 5] = ["found", "answers", "unresponsive", "lost", "failed"];
-
-    /// Value of the label `state`.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Answers => "answers",
-            Self::Unresponsive(_) => "unresponsive",
-            Self::Lost(_) => "lost",
-            Self::Failed(_) => "failed",
-        }
-    }
-}
-
-/// One GPU as it stands.
-#[derive(Clone, Debug, Default)]
-pub struct Card {
-    pub identity: Identity,
-    pub state: CardState,
-    /// The newest; `None` while it does not answer, so that nothing old is shown as if it were new.
-    pub reading: Option<Reading>,
-    /// How often each fault came since the agent began, by code.
-    pub xids: BTreeMap<u64, u64>,
-    pub sums: Sums,
-    /// Workloads that have processes on it.
-    pub users: Vec<Use>,
-}
-
-impl Card {
-    fn new(identity: Identity) -> Self {
-        Self { identity, ..Self::default() }
-    }
-
-    fn on_read(&mut self, reading: Reading) {
-        if self.state != CardState::Answers {
-            info!("{} is read", self.title());
-        }
-        self.state = CardState::Answers;
-        self.reading = Some(reading);
-    }
-
-    fn on_state(&mut self, state: CardState) {
-        if self.state.label() != state.label() {
-            match &state {
-                CardState::Unresponsive(_) => warn!("{} does not answer", self.title()),
-                CardState::Lost(why) => warn!("{} is lost: {why}", self.title()),
-                CardState::Failed(why) => warn!("{} cannot be read: {why}", self.title()),
-                CardState::Found | CardState::Answers => {}
-            }
-        }
-        self.on_silence(state);
-    }
-
-    fn on_silence(&mut self, state: CardState) {
-        self.state = state;
-        self.reading = None;
-    }
-
-    /// For people.
-    fn title(&self) -> String {
-        let Identity { uuid, index, name, .. } = &self.identity;
-        format!("GPU {index} ({name}, {uuid})")
-    }
-
-    fn on_fault(&mut self, code: u64) {
-        let known = self.xids.contains_key(&code) || self.xids.len() < XIDS_MAX;
-        *self.xids.entry(if known { code } else { OTHER_XID }).or_default() += 1;
-    }
 }
 
 /// The GPUs of this node.
@@ -311,14 +224,5 @@ mod tests {
         assert_eq!(state(&gpus), ["answers"]);
         let card = gpus.cards().next().unwrap();
         assert_eq!(card.xids, BTreeMap::from([(31, 1), (79, 2)]));
-    }
-
-    #[test]
-    fn codes_beyond_the_limit_share_one() {
-        let mut card = Card::new(identity("a"));
-        (0..XIDS_MAX as u64 + 5).for_each(|code| card.on_fault(code));
-        card.on_fault(0);
-        assert_eq!(card.xids.len(), XIDS_MAX + 1);
-        assert_eq!((card.xids[&0], card.xids[&OTHER_XID]), (2, 5));
     }
 }

@@ -2,6 +2,7 @@
 //! owns the series that it names. Signals do not import each other.
 
 pub mod cgroup;
+pub mod energy;
 pub mod engine;
 pub mod gpu;
 pub mod latency;

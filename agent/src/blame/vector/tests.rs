@@ -15,6 +15,10 @@ fn short(kind: Stall, start: u64, end: u64, stalled: u64) -> Told {
     Told { stalled_ns: stalled * MS, ..told(kind, start, end) }
 }
 
+fn slowed(start: u64, end: u64, lost: f64) -> Slowed {
+    Slowed { start_ns: start * MS, end_ns: end * MS, lost }
+}
+
 /// Arrives at 100 ms, is read at 110, has its first token at 200 and its last at 500.
 const TIMES: Times = Times {
     arrival: 100 * MS,
@@ -60,11 +64,26 @@ fn a_stall_counts_in_the_phases_that_it_overlaps_and_nowhere_else() {
 #[test]
 fn of_causes_that_overlap_the_first_has_the_time() {
     let lanes = [vec![told(Stall::RunQueue, 300, 400)], vec![told(Stall::Stopped, 350, 380)]];
-    let way = Way { serial: &lanes, gpu: &[(390 * MS, 450 * MS)], ..Way::default() };
+    let way = Way { serial: &lanes, gpu: &[slowed(390, 450, 1.0)], ..Way::default() };
     let (_, after) = &phases(&TIMES, &way)[1];
     let expected =
         [(Cause::Stopped, 30), (Cause::RunQueue, 70), (Cause::GpuThrottle, 50), (Cause::Rest, 150)];
     assert_eq!(*after, expected);
+}
+
+#[test]
+fn a_gpu_that_is_held_down_has_the_time_that_it_lost_and_leaves_the_rest() {
+    // At 1200 of 1980 MHz.
+    let lost = 1.0 - 1200.0 / 1980.0;
+    let lanes = [vec![told(Stall::RunQueue, 250, 300)]];
+    let gpu = [slowed(0, 200, lost), slowed(200, 400, lost), slowed(400, 450, 0.0), slowed(450, 460, 1.0)];
+    let way = Way { serial: &lanes, gpu: &gpu, ..Way::default() };
+    // 90 ms before, of which it lost 35.4; 150 after without the stall, of which 59.1, and 10 of which all.
+    let expected = [
+        (Phase::BeforeFirstToken, vec![(Cause::GpuThrottle, 35), (Cause::EventLoop, 10), (Cause::Rest, 54)]),
+        (Phase::After, vec![(Cause::RunQueue, 50), (Cause::GpuThrottle, 69), (Cause::Rest, 180)]),
+    ];
+    assert_eq!(phases(&TIMES, &way), expected);
 }
 
 #[test]
@@ -126,15 +145,28 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// Whole microseconds, losses by quarters: of each microsecond a part that is whole too.
+    fn gpu()(pieces in prop::collection::vec((0..20_u64, 1..20_u64, 0..=4_u32), 0..6)) -> Vec<Slowed> {
+        let mut at = 0;
+        let piece = |(wait, length, lost): (u64, u64, u32)| {
+            let start = at + wait * 1000;
+            at = start + length * 1000;
+            Slowed { start_ns: start, end_ns: at, lost: f64::from(lost) / 4.0 }
+        };
+        pieces.into_iter().map(piece).collect()
+    }
+}
+
 fn lanes() -> impl Strategy<Value = Vec<Vec<Told>>> {
     prop::collection::vec(prop::collection::vec(stall(), 0..12), 0..4)
 }
 
 proptest! {
     #[test]
-    fn the_causes_of_a_phase_sum_to_its_time(times in request(), serial in lanes(), parallel in lanes()) {
+    fn the_causes_of_a_phase_sum_to_its_time(times in request(), serial in lanes(), parallel in lanes(), gpu in gpu()) {
         let reader = serial.first().cloned().unwrap_or_default();
-        let way = Way { reader: &reader, serial: &serial, parallel: &parallel, gpu: &[(20_000, 70_000)] };
+        let way = Way { reader: &reader, serial: &serial, parallel: &parallel, gpu: &gpu };
         let phases = blame(&times, &way);
         let sums: Vec<_> = phases.iter().map(|(phase, vector)| (*phase, vector.sum().as_nanos() as u64)).collect();
         let expected = match times.first_token {
@@ -146,12 +178,12 @@ proptest! {
 
     /// Against one that asks of every microsecond which causes it has.
     #[test]
-    fn what_is_known_exactly_is_shared_out_exactly(times in request(), serial in lanes()) {
+    fn what_is_known_exactly_is_shared_out_exactly(times in request(), serial in lanes(), gpu in gpu()) {
         let mut serial = serial;
         serial.iter_mut().flatten().for_each(|told| told.stalled_ns = told.end_ns - told.start_ns);
         let reader = serial.first().cloned().unwrap_or_default();
         let times = Times { send_wait: 0, send_wait_before: 0, ..times };
-        let way = Way { reader: &reader, serial: &serial, ..Way::default() };
+        let way = Way { reader: &reader, serial: &serial, gpu: &gpu, ..Way::default() };
         let mut expected = [Vector::default(), Vector::default()];
         for at in (times.arrival..times.end).step_by(1000) {
             let holds = |lane: &[Told]| lane.iter().filter(|told| told.start_ns <= at && at < told.end_ns).map(|told| Cause::from(told.kind)).min();
@@ -161,7 +193,13 @@ proptest! {
                 serial.iter().filter_map(|lane| holds(lane)).min().unwrap_or(Cause::Rest)
             };
             let after = times.first_token.is_some_and(|first| at >= first);
-            expected[usize::from(after)].add(cause, 1000);
+            let slowed = gpu.iter().find(|slowed| slowed.start_ns <= at && at < slowed.end_ns);
+            let lost = match (cause, slowed) {
+                (Cause::Rest, Some(slowed)) => (1000.0 * slowed.lost) as u64,
+                _ => 0,
+            };
+            expected[usize::from(after)].add(Cause::GpuThrottle, lost);
+            expected[usize::from(after)].add(cause, 1000 - lost);
         }
         let found: Vec<Vector> = blame(&times, &way).into_iter().map(|(_, vector)| vector).collect();
         prop_assert_eq!(&found[..], &expected[..found.len()]);

@@ -35,7 +35,10 @@ enum Phase {
     Closed(Instant),
     Opening,
     /// Since then, and to be listed again then.
-    Open { since: Instant, list: Option<Instant> },
+    Open {
+        since: Instant,
+        list: Option<Instant>,
+    },
     /// Its threads are to end, and have until then.
     Ending(Instant),
 }
@@ -259,7 +262,8 @@ impl Supervisor {
                 return Err(Failure::Refused("a thread that waits for faults has not come back".to_owned()));
             }
             let started = worker::start_faults(self.common(), events);
-            started.map_err(|error| Failure::Refused(format!("start the thread that waits for faults: {error}")))
+            started
+                .map_err(|error| Failure::Refused(format!("start the thread that waits for faults: {error}")))
         });
         match started {
             Ok(desk) => {
@@ -348,9 +352,7 @@ impl Supervisor {
         let longer = self.times.unresponsive_after;
         for (uuid, gpu) in &self.gpus {
             let Some(desk) = &gpu.desk else { continue };
-            desk.complain(longer, |asked| {
-                self.teller.tell(News::Unresponsive { uuid: uuid.clone(), asked })
-            });
+            desk.complain(longer, |asked| self.teller.tell(News::Unresponsive { uuid: uuid.clone(), asked }));
         }
         let hangs = self.library.hangs(longer).is_some();
         if hangs && !self.hang_told {

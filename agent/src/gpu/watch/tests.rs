@@ -167,7 +167,11 @@ struct ScriptedFaults(Part);
 impl Events for ScriptedFaults {
     fn next(&mut self, wait: Duration) -> Result<Option<Xid>, Failure> {
         let fault = self.0.source.set(|script| {
-            if script.no_faults { Err(Failure::Lost("a GPU went".to_owned())) } else { Ok(script.faults.pop_front()) }
+            if script.no_faults {
+                Err(Failure::Lost("a GPU went".to_owned()))
+            } else {
+                Ok(script.faults.pop_front())
+            }
         })?;
         if fault.is_none() {
             std::thread::sleep(wait);
@@ -296,9 +300,10 @@ fn a_library_that_appears_later_is_found_and_one_that_goes_is_missed() {
     let source = Scripted::of(&["a"]);
     source.set(|script| script.absent = true);
     let mut scene = Scene::of(source);
-    scene.until("no library", |scene| {
-        matches!(scene.gpus.driver(), Some(Err(Failure::Absent(text))) if text == "no library")
-    });
+    scene.until(
+        "no library",
+        |scene| matches!(scene.gpus.driver(), Some(Err(Failure::Absent(text))) if text == "no library"),
+    );
     scene.source.set(|script| script.absent = false);
     scene.until_states(&[("a", "answers")]);
     scene.source.set(|script| {

@@ -39,6 +39,7 @@ pub(crate) fn full() -> Card {
         xids: (1000..1016).chain([OTHER_XID]).map(|code| (code, 2)).collect(),
         sums,
         users: vec![user],
+        ..Card::default()
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! In: finished records with their verdicts, and the gaps of streams under way. Out:
 //! `vllm_request_blame_seconds_total{model,workload,phase,cause}`, seconds of wall time of all requests that ended;
-//! `vllm_slow_requests_total{model,workload,cause}`; and [`SlowView`], the newest slow requests, for the API. The sum
+//! `vllm_slow_requests_total{model,workload,cause}`; `vllm_requests_under_throttle_total{model,workload,cause}`, where the
+//! server has GPUs; and [`SlowView`], the newest slow requests, for the API. The sum
 //! over causes is the sum of the requests' durations.
 
 mod chunks;
 mod list;
 #[cfg(test)]
 mod tests;
+mod throttled;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use prometheus_client::registry::Unit;
 use self::chunks::Streams;
 pub use self::chunks::{ChunkGaps, GAPS_MAX, STREAMS_MAX};
 pub use self::list::{SLOW_MAX, SlowPage, SlowView};
+use self::throttled::Throttled;
 use super::{Signal, Tick};
 use crate::blame::{Cause, Phase, Reason, Verdict};
 use crate::clock::BootTime;
@@ -54,6 +57,7 @@ type Pair = (Arc<str>, Arc<str>);
 pub struct SlowSignal {
     blame: Family<BlameLabels, FloatCounter>,
     slow: Family<SlowLabels, Counter>,
+    throttled: Throttled,
     /// Workload and model, of which all series are there.
     pairs: HashSet<Pair>,
     streams: Streams,
@@ -75,6 +79,7 @@ impl SlowSignal {
         Self {
             blame,
             slow,
+            throttled: Throttled::new(registries),
             pairs: HashSet::new(),
             streams: Streams::default(),
             now: BootTime::default(),
@@ -115,6 +120,7 @@ impl SlowSignal {
         for reason in Reason::ALL {
             self.slow.remove(&slow_labels(pair, reason));
         }
+        self.throttled.end(pair);
         self.pairs.remove(pair);
     }
 
@@ -160,6 +166,9 @@ impl Signal for SlowSignal {
         }
         if let Some(slow) = &verdict.slow {
             self.slow.get_or_create(&slow_labels(&pair, slow.reason)).inc();
+        }
+        if let Some(causes) = &verdict.throttles {
+            self.throttled.count(&pair, causes);
         }
     }
 

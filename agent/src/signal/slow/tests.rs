@@ -16,7 +16,7 @@ fn verdict(slow: Option<Reason>) -> Verdict {
     });
     let before = vector(&[(Cause::Stopped, 30), (Cause::Rest, 10)]);
     let phases = vec![(Phase::BeforeFirstToken, before), (Phase::After, vector(&[(Cause::Rest, 80)]))];
-    Verdict { phases, causes: vec![(Cause::Stopped, Duration::from_millis(30))], slow }
+    Verdict { phases, causes: vec![(Cause::Stopped, Duration::from_millis(30))], slow, throttles: None }
 }
 
 fn lines(registries: &Registries, part: &str) -> Vec<String> {
@@ -64,6 +64,27 @@ fn slow_requests_are_listed_with_the_newest_first_and_bounded() {
     assert_eq!(newest["over"], "usual");
     assert_eq!(newest["blame"]["phases"]["before_first_token"]["stopped"], 0.03);
     assert_eq!(signal.view().page(2).requests.len(), 2);
+}
+
+#[test]
+fn requests_under_throttle_count_once_for_each_cause_and_only_where_there_are_gpus() {
+    use crate::gpu::ThrottleCause::{self, PowerCap, SwThermal};
+    let mut registries = Registries::new(false);
+    let mut signal = SlowSignal::new(&mut registries);
+    signal.on_request(&record(), &verdict(None));
+    let found = |registries: &Registries| lines(registries, "vllm_requests_under_throttle_total");
+    assert!(found(&registries).is_empty());
+    for causes in [vec![], vec![PowerCap, SwThermal], vec![PowerCap]] {
+        signal.on_request(&record(), &Verdict { throttles: Some(causes), ..verdict(None) });
+    }
+    assert_eq!(found(&registries).len(), ThrottleCause::ALL.len());
+    for (cause, count) in [("power_cap", 2), ("sw_thermal", 1), ("hw_thermal", 0)] {
+        let labels = format!(r#"model="m",workload="w",cause="{cause}""#);
+        let line = format!("vllm_requests_under_throttle_total{{{labels}}} {count}");
+        assert!(found(&registries).contains(&line), "{line}");
+    }
+    signal.forget_workload(&workload("w"));
+    assert!(found(&registries).is_empty());
 }
 
 #[test]

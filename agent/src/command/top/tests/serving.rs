@@ -230,7 +230,7 @@ fn agent() -> Shared {
     let reason = Reason::Cause(Cause::RunQueue);
     let found = Slow { reason, limit, around: Surroundings::default(), stalls: Vec::new() };
     let phases = vec![(Phase::BeforeFirstToken, whole)];
-    let verdict = Verdict { phases, causes: Vec::new(), slow: Some(Box::new(found)) };
+    let verdict = Verdict { phases, causes: Vec::new(), slow: Some(Box::new(found)), throttles: None };
     let progress = Progress {
         workload: workload("w"),
         model: "m".into(),
