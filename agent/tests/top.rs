@@ -142,7 +142,8 @@ fn keys_open_the_waterfall_and_help() {
     let mut top = OnTerminal::start(top(agent()));
     top.shows("adapter-de");
     top.press(b"\r");
-    top.shows("From its arrival to its end");
+    // Only cells that change are written: this stands where nothing like it stood.
+    top.shows("Longest stalls");
     top.press(b"\x1b");
     top.shows("adapter-de");
     top.press(b"?");

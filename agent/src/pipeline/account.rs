@@ -252,3 +252,44 @@ pub(super) fn summary(probe: &Probe, workloads: &Workloads) -> String {
     let up = workloads.states().iter().filter(|state| state.up).count();
     format!("{attached} kernel programs attached, {lost} hooks missing, {up} workloads")
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::workload::Workload;
+
+    struct Only(Option<Unavailable>);
+
+    impl Signal for Only {
+        fn name(&self) -> &'static str {
+            "only"
+        }
+
+        fn unavailable(&self) -> Option<Unavailable> {
+            self.0.clone()
+        }
+
+        fn forget_workload(&mut self, _workload: &Workload) {}
+
+        fn forget_model(&mut self, _workload: &str, _model: &str) {}
+    }
+
+    #[test]
+    fn a_signal_is_what_its_tick_and_it_say() {
+        let unsupported = || Some(Unavailable::Unsupported("no library".to_owned()));
+        for (unavailable, ticked, state, reason) in [
+            (None, Ok(()), "ok", None),
+            (Some(Unavailable::Disabled), Ok(()), "disabled", None),
+            (unsupported(), Ok(()), "unsupported", Some("no library")),
+            (unsupported(), Err(anyhow!("it went")), "failed", Some("it went")),
+        ] {
+            let health = Health::new(&mut Registry::default());
+            publish_signal(&health, &Only(unavailable), ticked);
+            let report = health.report(crate::clock::BootTime(1));
+            assert_eq!((report.signals[0].state, report.signals[0].reason.as_deref()), (state, reason));
+        }
+    }
+}

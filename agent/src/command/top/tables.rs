@@ -93,9 +93,7 @@ pub fn gpu(row: &GpuRow<'_>) -> Vec<String> {
         texts[0] = gpu.gpu.to_string();
         texts[1] = format!("  {}", part.profile);
         texts[6] = share(part.memory_used_bytes, part.memory_total_bytes);
-        for place in GPU_TROUBLE..GPUS.len() {
-            texts[place] = String::new();
-        }
+        texts[GPU_TROUBLE..].iter_mut().for_each(String::clear);
         return texts;
     }
     vec![
