@@ -222,6 +222,7 @@ impl Waker {
 /// A thread leaves its processor.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaving {
+    /// When.
     pub now: u64,
     /// Major faults as the kernel counts them.
     pub faults: u32,
