@@ -240,14 +240,14 @@ fn gpus(at: BootTime) -> Gpus {
         energy_source: EnergySource::Counter,
     };
     let user = Use { workload: "llm/chat".into(), memory_bytes: Some(60 << 30), sm_percent: Some(90) };
-    let whole = Card {
-        identity: identity(0),
-        state: CardState::Answers,
-        reading: Some(reading(at)),
-        xids: BTreeMap::from([(31, 2)]),
-        sums,
-        users: vec![user],
+    let card = |number, state, reading, xids: &[(u64, u64)]| {
+        let mut card = Card::default();
+        (card.identity, card.state, card.reading) = (identity(number), state, reading);
+        card.xids = xids.iter().copied().collect();
+        card
     };
+    let mut whole = card(0, CardState::Answers, Some(reading(at)), &[(31, 2)]);
+    (whole.sums, whole.users) = (sums, vec![user]);
     let instance = |number: u32| Instance {
         uuid: format!("MIG-{number}"),
         profile: "3g.40gb".to_owned(),
@@ -255,18 +255,8 @@ fn gpus(at: BootTime) -> Gpus {
         ..Instance::default()
     };
     let instances = vec![instance(1), instance(2)];
-    let split = Card {
-        identity: identity(1),
-        state: CardState::Answers,
-        reading: Some(Reading { at, instances, ..Reading::default() }),
-        ..Card::default()
-    };
-    let lost = Card {
-        identity: identity(2),
-        state: CardState::Lost("it left the bus".to_owned()),
-        xids: BTreeMap::from([(79, 1)]),
-        ..Card::default()
-    };
+    let split = card(1, CardState::Answers, Some(Reading { at, instances, ..Reading::default() }), &[]);
+    let lost = card(2, CardState::Lost("it left the bus".to_owned()), None, &[(79, 1)]);
     let (version, cuda) = (Some("580.82.07".to_owned()), Some("13.0".to_owned()));
     Gpus::of(Ok(Driver { version, cuda, ..Driver::default() }), vec![whole, split, lost])
 }
