@@ -30,7 +30,7 @@ fn eight_gpus_at_ten_readings_a_second_are_cheap() {
     let (watch, news) = inferscope::gpu::watch::Watch::start(source, times).unwrap();
     let mut gpus = inferscope::gpu::Gpus::default();
     gpus.hear(news);
-    let mut scene = Scene { library, watch, gpus };
+    let mut scene = Scene { _library: library, watch, gpus };
     scene.until_states(&["answers"; 8]);
     std::thread::sleep(Duration::from_secs(1));
     let (begun, before) = (Instant::now(), busy("gpu"));

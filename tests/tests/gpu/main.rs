@@ -64,7 +64,7 @@ impl Library {
 
 /// A watch over a library, and the GPUs as the pipeline has them.
 struct Scene {
-    library: Library,
+    _library: Library,
     watch: Watch,
     gpus: Gpus,
 }
@@ -74,7 +74,7 @@ impl Scene {
         let (watch, news) = Watch::start(Arc::new(library.source()), TIMES).unwrap();
         let mut gpus = Gpus::default();
         gpus.hear(news);
-        Self { library, watch, gpus }
+        Self { _library: library, watch, gpus }
     }
 
     fn states(&self) -> Vec<&'static str> {
