@@ -84,8 +84,7 @@ pub fn run(start: Start) -> Result<()> {
     let happens = Happens { lifecycle, bell, beat: Beat::every(DRAIN_EVERY)? };
     drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
-    let needs =
-        Needs { connects: config.engine.metrics, devices: config.gpu.enabled, ..Needs::default() };
+    let needs = Needs { connects: config.engine.metrics, devices: config.gpu.enabled, ..Needs::default() };
     shared.health.set_sandbox(confine(&config.sandbox, needs)?);
     pipeline.groups.start()?;
     pipeline.gpus.start(&config.gpu)?;

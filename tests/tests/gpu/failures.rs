@@ -35,7 +35,8 @@ fn a_call_that_hangs_is_unresponsive_and_delays_nobody() {
 fn one_that_hangs_from_the_beginning_does_not_hide_the_others() {
     // Who it is, it still says.
     let calls = "calls = [\"nvmlDeviceGetFieldValues\", \"nvmlDeviceGetTemperature*\"]";
-    let mut scene = Scene::of(Library::new(&second(&format!("hang = [{{ from = 0, to = 4, {calls} }}]")), 0.0));
+    let mut scene =
+        Scene::of(Library::new(&second(&format!("hang = [{{ from = 0, to = 4, {calls} }}]")), 0.0));
     scene.until_states(&["answers", "unresponsive"]);
     scene.until_states(&["answers", "answers"]);
 }
@@ -44,9 +45,10 @@ fn one_that_hangs_from_the_beginning_does_not_hide_the_others() {
 fn a_library_that_hangs_is_waited_for() {
     let hang = "hang = [{ from = 0, to = 3, calls = [\"nvmlInit_v2\"] }]\n";
     let mut scene = Scene::of(Library::new(&format!("{hang}{TWO}"), 0.0));
-    scene.until("it hangs", |scene| {
-        matches!(scene.failure(), Some(Failure::Refused(text)) if text.contains("not answered"))
-    });
+    scene.until(
+        "it hangs",
+        |scene| matches!(scene.failure(), Some(Failure::Refused(text)) if text.contains("not answered")),
+    );
     scene.until_states(&["answers", "answers"]);
     assert!(scene.failure().is_none());
 }
@@ -69,9 +71,12 @@ fn a_gpu_off_the_bus_is_lost_and_the_others_faults_are_still_told() {
 
 #[test]
 fn codes_mean_what_they_say() {
-    for (code, expected) in
-        [("RESET_REQUIRED", "lost"), ("GPU_IS_LOST", "lost"), ("UNKNOWN", "failed"), ("NO_PERMISSION", "failed")]
-    {
+    for (code, expected) in [
+        ("RESET_REQUIRED", "lost"),
+        ("GPU_IS_LOST", "lost"),
+        ("UNKNOWN", "failed"),
+        ("NO_PERMISSION", "failed"),
+    ] {
         // It says who it is, and refuses all else.
         let more = format!("fail = [{{ code = \"{code}\", from = 1.5 }}]");
         let mut scene = Scene::of(Library::new(&second(&more), 0.0));
@@ -82,7 +87,8 @@ fn codes_mean_what_they_say() {
 
 #[test]
 fn one_call_that_is_refused_costs_its_own_value_for_this_time() {
-    let more = "fail = [{ code = \"UNKNOWN\", from = 0, to = 4, calls = [\"nvmlDeviceGetUtilizationRates\"] }]";
+    let more =
+        "fail = [{ code = \"UNKNOWN\", from = 0, to = 4, calls = [\"nvmlDeviceGetUtilizationRates\"] }]";
     let mut scene = Scene::of(Library::new(&second(more), 0.0));
     scene.until_states(&["answers", "answers"]);
     let known = |scene: &Scene| scene.card(1).reading.as_ref().map(|reading| reading.utilization.is_some());
@@ -115,9 +121,10 @@ fn a_library_that_appears_later_is_found() {
     let (here, away) = (library.installed.library.clone(), library.folder.path().join("away"));
     fs::rename(&here, &away).unwrap();
     let mut scene = Scene::of(library);
-    scene.until("no library", |scene| {
-        matches!(scene.failure(), Some(Failure::Absent(text)) if text.contains("libnvidia-ml.so.1"))
-    });
+    scene.until(
+        "no library",
+        |scene| matches!(scene.failure(), Some(Failure::Absent(text)) if text.contains("libnvidia-ml.so.1")),
+    );
     fs::rename(&away, &here).unwrap();
     scene.until_states(&["answers", "answers"]);
 }
@@ -159,7 +166,10 @@ fn symbols_that_are_missing_cost_their_own_values() {
     assert!(reading.memory.is_some_and(|memory| memory.reserved.is_none()));
     assert!(reading.temperature.is_some() && reading.power.energy_millijoules.is_some());
     assert!(reading.users.is_none() && reading.profile.is_none() && reading.memory_temperature.is_none());
-    assert_eq!(reading.margin, Some(reading.slowdown_temperature.unwrap().min(85) - reading.temperature.unwrap()));
+    assert_eq!(
+        reading.margin,
+        Some(reading.slowdown_temperature.unwrap().min(85) - reading.temperature.unwrap())
+    );
 }
 
 #[test]

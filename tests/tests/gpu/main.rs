@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
-mod cost;
 mod failures;
 mod readings;
 

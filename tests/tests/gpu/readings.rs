@@ -39,7 +39,10 @@ fn a_newer_card_tells_everything() {
     assert_eq!(reading.memory_temperature, gpu.memory_temperature());
     assert_eq!(reading.margin, gpu.margin());
     let slowdown = reading.temperature.unwrap() + gpu.margin().unwrap() + 2;
-    assert_eq!((reading.slowdown_temperature, reading.shutdown_temperature), (Some(slowdown), Some(slowdown + 5)));
+    assert_eq!(
+        (reading.slowdown_temperature, reading.shutdown_temperature),
+        (Some(slowdown), Some(slowdown + 5))
+    );
     assert_eq!(reading.power.milliwatts, gpu.power_milliwatts());
     assert_eq!(reading.power.limit_milliwatts, gpu.enforced_limit_milliwatts());
     let utilization = reading.utilization.unwrap();
@@ -133,9 +136,11 @@ fn instances_of_a_split_gpu_are_rows_of_their_own() {
     let library = Library::preset("mig", 8.0);
     let mut scene = Scene::of(library);
     scene.until_states(&["answers", "answers"]);
-    let instances = |scene: &Scene| -> Vec<Instance> { scene.card(0).reading.as_ref().unwrap().instances.clone() };
+    let instances =
+        |scene: &Scene| -> Vec<Instance> { scene.card(0).reading.as_ref().unwrap().instances.clone() };
     let found = instances(&scene);
-    let told: Vec<_> = found.iter().map(|one| (&*one.profile, one.gpu_instance, one.compute_instance)).collect();
+    let told: Vec<_> =
+        found.iter().map(|one| (&*one.profile, one.gpu_instance, one.compute_instance)).collect();
     assert_eq!(told[0], ("3g.40gb", Some(1), Some(0)));
     assert_eq!(told[1], ("2g.20gb", Some(3), Some(0)));
     assert!(found.iter().all(|one| one.uuid.starts_with("MIG-") && one.memory.is_some()));

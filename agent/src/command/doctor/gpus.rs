@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{Finding, Loss, State};
-use crate::gpu::source::{Device, Failure, GpuSource, Reading, Session};
+use crate::gpu::source::{Device, Failure, Found, GpuSource, Reading, Session};
 
 /// The whole look, at most.
 const LOOK_MAX: Duration = Duration::from_millis(1500);
@@ -97,7 +97,7 @@ fn ask_gpus(session: &dyn Session, sent: &dyn Fn(Told) -> Option<()>) -> Option<
         Ok(devices) => devices,
         Err(failure) => return sent(Told::Cards(Err(failure))),
     };
-    let card = |(index, device): (usize, &Result<Box<dyn Device>, Failure>)| match device {
+    let card = |(index, device): (usize, &Found)| match device {
         Ok(device) => {
             let identity = device.identity();
             let (uuid, name) = (Some(identity.uuid.clone()), Some(identity.name.clone()));
@@ -198,7 +198,8 @@ fn library(gpus: &Gpus) -> Finding {
     }
     let unknown = || "unknown".to_owned();
     let found = gpus.library.as_ref().map(|library| {
-        let (driver, cuda) = (gpus.driver.clone().unwrap_or_else(unknown), gpus.cuda.clone().unwrap_or_else(unknown));
+        let (driver, cuda) =
+            (gpus.driver.clone().unwrap_or_else(unknown), gpus.cuda.clone().unwrap_or_else(unknown));
         let faults = if gpus.tells_faults { "faults are told" } else { "faults are not told" };
         format!("{} by {library} (driver {driver}, CUDA {cuda}), {faults}", gpus.cards.len())
     });
@@ -263,7 +264,8 @@ mod tests {
     impl Part {
         fn new(hangs: &'static str) -> Self {
             let driver = Driver { version: Some("575.57".to_owned()), ..Driver::default() };
-            let identity = Identity { uuid: "GPU-a".to_owned(), name: "H100".to_owned(), ..Identity::default() };
+            let identity =
+                Identity { uuid: "GPU-a".to_owned(), name: "H100".to_owned(), ..Identity::default() };
             Self { hangs, driver, identity }
         }
     }
@@ -283,7 +285,7 @@ mod tests {
             &self.driver
         }
 
-        fn devices(&self) -> Result<Vec<Result<Box<dyn Device>, Failure>>, Failure> {
+        fn devices(&self) -> Result<Vec<Found>, Failure> {
             enter(self.hangs, "devices");
             Ok(vec![Ok(Box::new(Self::new(self.hangs))), Err(Failure::Lost("off the bus".to_owned()))])
         }
@@ -309,7 +311,8 @@ mod tests {
         let begun = Instant::now();
         let gpus = look(Scripted { hangs, absent });
         assert!(begun.elapsed() < Duration::from_secs(2) || hangs.is_empty());
-        let texts = findings(&gpus).into_iter().map(|finding| format!("{:?} {}", finding.state, finding.found));
+        let texts =
+            findings(&gpus).into_iter().map(|finding| format!("{:?} {}", finding.state, finding.found));
         let texts = texts.collect();
         (gpus, texts)
     }

@@ -112,10 +112,11 @@ impl NvmlDevice {
         reading.utilization = if split { None } else { utilization(asker)? };
         reading.clocks.memory = asker.ask("memory clock", |gpu| gpu.clock_info(Clock::Memory))?;
         reading.performance_state = performance_state(asker)?;
-        reading.power.limit_milliwatts = match asker.ask("enforced power limit", |gpu| gpu.enforced_power_limit())? {
-            Some(limit) => Some(limit),
-            None => asker.ask("power limit", |gpu| gpu.power_management_limit())?,
-        };
+        reading.power.limit_milliwatts =
+            match asker.ask("enforced power limit", |gpu| gpu.enforced_power_limit())? {
+                Some(limit) => Some(limit),
+                None => asker.ask("power limit", |gpu| gpu.power_management_limit())?,
+            };
         reading.profile = self.gpm.read(asker)?;
         self.read_users()
     }
@@ -208,7 +209,10 @@ fn utilization(asker: &mut Asker) -> Result<Option<Utilization>, Failure> {
 /// `None` where the driver does not know it, which is a number beyond the last.
 fn performance_state(asker: &mut Asker) -> Result<Option<u8>, Failure> {
     let state = asker.ask("performance state", |gpu| gpu.performance_state())?;
-    Ok(state.map(|state| state.as_c()).and_then(|number| u8::try_from(number).ok()).filter(|&number| number < 16))
+    Ok(state
+        .map(|state| state.as_c())
+        .and_then(|number| u8::try_from(number).ok())
+        .filter(|&number| number < 16))
 }
 
 fn mode_label(mode: ComputeMode) -> &'static str {

@@ -36,7 +36,9 @@ impl Gpm {
         let now = asker.ask("profile sample", |device| Ok(Sample::of(library, device.gpm_sample()?)))?;
         let (before, now) = (self.before.take(), now);
         let profile = match (&before, &now) {
-            (Some(before), Some(now)) => asker.ask("profile metrics", |device| profile(device, before, now))?,
+            (Some(before), Some(now)) => {
+                asker.ask("profile metrics", |device| profile(device, before, now))?
+            }
             _ => None,
         };
         self.before = now;
@@ -56,9 +58,11 @@ fn supported(device: &Device<'_>) -> Result<(), NvmlError> {
 fn profile(device: &Device<'_>, before: &Sample, now: &Sample) -> Result<Profile, NvmlError> {
     let nvml = device.nvml();
     // SAFETY: both are of this library and stay whole; the borrowed forms are forgotten, so neither is freed twice.
-    let (first, second) = unsafe { (GpmSample::from_handle(nvml, before.raw), GpmSample::from_handle(nvml, now.raw)) };
+    let (first, second) =
+        unsafe { (GpmSample::from_handle(nvml, before.raw), GpmSample::from_handle(nvml, now.raw)) };
     let metrics = gpm_metrics_get(nvml, &first, &second, &METRICS);
-    (first.into_handle(), second.into_handle());
+    first.into_handle();
+    second.into_handle();
     let mut parts = metrics?.into_iter().map(|metric| part(metric.ok()?.value));
     let mut next = || parts.next().flatten();
     Ok(Profile { sm_active: next(), sm_occupancy: next(), tensor_active: next(), memory_active: next() })

@@ -86,7 +86,10 @@ impl Places {
             Some(configured) => configured.display().to_string(),
             None => {
                 let roots: Vec<String> = self.roots.iter().map(|root| root.display().to_string()).collect();
-                format!("{NAME} where the loader finds it and in the usual folders below {}", roots.join(", "))
+                format!(
+                    "{NAME} where the loader finds it and in the usual folders below {}",
+                    roots.join(", ")
+                )
             }
         }
     }
@@ -116,7 +119,9 @@ impl Library {
                 Err(error) => told = worse(told, refusal(&path, &error)),
             }
         }
-        Err(told.unwrap_or_else(|| Failure::Absent(format!("there is no {}", places.looked_for()))).with(places))
+        Err(told
+            .unwrap_or_else(|| Failure::Absent(format!("there is no {}", places.looked_for())))
+            .with(places))
     }
 
     pub(super) fn nvml(&self) -> &Nvml {
@@ -210,7 +215,8 @@ mod tests {
         assert_eq!(places.paths(), [NAME.into(), debian, wsl, container.clone()]);
         // A merged /usr has the same file twice.
         std::os::unix::fs::symlink("usr/lib64", driver.path().join("lib64")).unwrap();
-        let without_loader = Places { loader: false, roots: vec![driver.path().to_owned()], ..places.clone() };
+        let without_loader =
+            Places { loader: false, roots: vec![driver.path().to_owned()], ..places.clone() };
         assert_eq!(without_loader.paths(), [container]);
         let configured = Places { configured: Some("/opt/lib.so".into()), ..places };
         assert_eq!(configured.paths(), [PathBuf::from("/opt/lib.so")]);

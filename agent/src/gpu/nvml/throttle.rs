@@ -22,8 +22,11 @@ const SW_THERMAL: u32 = 251;
 const HW_THERMAL: u32 = 252;
 const BRAKE: u32 = 253;
 
+/// A question by the older call.
+type Older = (&'static str, PerformancePolicy);
+
 /// The causes that a field counts, and the older call for the same.
-const COUNTED: [(ThrottleCause, u32, Option<(&str, PerformancePolicy)>); 8] = [
+const COUNTED: [(ThrottleCause, u32, Option<Older>); 8] = [
     (ThrottleCause::PowerCap, POWER, Some(("violation: power", PerformancePolicy::Power))),
     (ThrottleCause::Thermal, THERMAL, Some(("violation: thermal", PerformancePolicy::Thermal))),
     (ThrottleCause::SyncBoost, SYNC, Some(("violation: sync boost", PerformancePolicy::SyncBoost))),
@@ -108,8 +111,8 @@ fn now(reasons: u64) -> [Option<bool>; ThrottleCause::ALL.len()] {
 /// Heat is told either as one, or apart, never both: who sums causes would count it twice. Apart is better, and needs
 /// both counters; where only the sum is counted, it is all.
 fn one_heat(throttle: &mut Throttle) {
-    let [sw, hw, both] =
-        [ThrottleCause::SwThermal, ThrottleCause::HwThermal, ThrottleCause::Thermal].map(|cause| cause as usize);
+    let [sw, hw, both] = [ThrottleCause::SwThermal, ThrottleCause::HwThermal, ThrottleCause::Thermal]
+        .map(|cause| cause as usize);
     let apart = throttle.lost_ns[sw].is_some() && throttle.lost_ns[hw].is_some();
     if apart || throttle.lost_ns[both].is_none() {
         throttle.lost_ns[both] = None;
@@ -153,9 +156,11 @@ mod tests {
     fn heat_is_counted_once() {
         let of = |sw: Option<u64>, hw: Option<u64>, both: Option<u64>| {
             let mut throttle = Throttle { now: now(0x40), ..Throttle::default() };
-            for (cause, lost) in
-                [(ThrottleCause::SwThermal, sw), (ThrottleCause::HwThermal, hw), (ThrottleCause::Thermal, both)]
-            {
+            for (cause, lost) in [
+                (ThrottleCause::SwThermal, sw),
+                (ThrottleCause::HwThermal, hw),
+                (ThrottleCause::Thermal, both),
+            ] {
                 throttle.lost_ns[cause as usize] = lost;
             }
             one_heat(&mut throttle);

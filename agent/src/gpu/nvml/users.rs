@@ -75,12 +75,11 @@ impl Samples {
             return Ok(());
         }
         let seen = self.seen;
-        let samples = asker.ask("process utilization", |device| {
-            match device.process_utilization_stats(seen) {
+        let samples =
+            asker.ask("process utilization", |device| match device.process_utilization_stats(seen) {
                 Err(NvmlError::NotFound) => Ok(Vec::new()),
                 other => other,
-            }
-        })?;
+            })?;
         let Some(samples) = samples else { return Ok(()) };
         let mut newest: BTreeMap<u32, (u64, u32)> = BTreeMap::new();
         for sample in samples.into_iter().filter(|sample| sample.timestamp > seen) {

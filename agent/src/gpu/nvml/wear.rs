@@ -98,8 +98,7 @@ pub(super) fn retired(asker: &mut Asker, fields: &Fields) -> Result<Option<Retir
             Ok(pages.and_then(|pages| u32::try_from(pages.len()).ok()))
         }
     };
-    let (single, double) =
-        (RetirementCause::MultipleSingleBitEccErrors, RetirementCause::DoubleBitEccError);
+    let (single, double) = (RetirementCause::MultipleSingleBitEccErrors, RetirementCause::DoubleBitEccError);
     let corrected = count(RETIRED_CORRECTED, "pages retired for corrected errors", single)?;
     let uncorrected = count(RETIRED_UNCORRECTED, "pages retired for uncorrected errors", double)?;
     let Some((corrected, uncorrected)) = corrected.zip(uncorrected) else { return Ok(None) };

@@ -17,7 +17,7 @@ use super::library::{self, Order};
 use super::worker::{self, Common};
 use super::{END_WITHIN, HUNG_MAX, Report, Teller, Times};
 use crate::gpu::News;
-use crate::gpu::source::{Device, Driver, Events, Failure, GpuSource, Identity};
+use crate::gpu::source::{Device, Driver, Events, Failure, Found, GpuSource, Identity};
 
 /// A session that held so long was a good one: the next failure is the first again.
 const GOOD_SESSION: Duration = Duration::from_secs(60);
@@ -35,7 +35,10 @@ enum Phase {
     Closed(Instant),
     Opening,
     /// Since then, and to be listed again then.
-    Open { since: Instant, list: Option<Instant> },
+    Open {
+        since: Instant,
+        list: Option<Instant>,
+    },
     /// Its threads are to end, and have until then.
     Ending(Instant),
 }
@@ -156,7 +159,7 @@ impl Supervisor {
         self.send(Order::List(self.session));
     }
 
-    fn on_listed(&mut self, listed: Result<Vec<Result<Box<dyn Device>, Failure>>, Failure>) {
+    fn on_listed(&mut self, listed: Result<Vec<Found>, Failure>) {
         let Phase::Open { list, .. } = &mut self.phase else { return };
         *list = Some(Instant::now() + self.times.again);
         let devices = match listed {
@@ -177,7 +180,7 @@ impl Supervisor {
     }
 
     /// These GPUs there are, and no others.
-    fn take(&mut self, devices: Vec<Result<Box<dyn Device>, Failure>>) {
+    fn take(&mut self, devices: Vec<Found>) {
         let mut before = std::mem::take(&mut self.gpus);
         let (mut lost, mut fresh) = (Vec::new(), Vec::new());
         for device in devices {
@@ -276,7 +279,8 @@ impl Supervisor {
                 return Err(Failure::Refused("a thread that waits for faults has not come back".to_owned()));
             }
             let started = worker::start_faults(self.common(), events);
-            started.map_err(|error| Failure::Refused(format!("start the thread that waits for faults: {error}")))
+            started
+                .map_err(|error| Failure::Refused(format!("start the thread that waits for faults: {error}")))
         });
         match started {
             Ok(desk) => {
@@ -365,9 +369,7 @@ impl Supervisor {
         let longer = self.times.unresponsive_after;
         for (uuid, gpu) in &self.gpus {
             let Some(desk) = &gpu.desk else { continue };
-            desk.complain(longer, |asked| {
-                self.teller.tell(News::Unresponsive { uuid: uuid.clone(), asked })
-            });
+            desk.complain(longer, |asked| self.teller.tell(News::Unresponsive { uuid: uuid.clone(), asked }));
         }
         let hangs = self.library.hangs(longer).is_some();
         if hangs && !self.hang_told {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::clock::BootTime;
-use crate::gpu::source::{Identity, Reading, Session, Xid};
+use crate::gpu::source::{Device, Found, Identity, Reading, Session, Xid};
 use crate::gpu::{CardState, Gpus};
 
 /// Whatever is waited for comes in this time, or not at all.
@@ -114,7 +114,7 @@ impl Session for ScriptedSession {
         &self.driver
     }
 
-    fn devices(&self) -> Result<Vec<Result<Box<dyn Device>, Failure>>, Failure> {
+    fn devices(&self) -> Result<Vec<Found>, Failure> {
         self.part.source.enter("list");
         let (names, unknown) = self.part.source.set(|script| (script.gpus.clone(), script.unknown.clone()));
         let device = |(index, &name): (usize, &&'static str)| {
@@ -167,7 +167,11 @@ struct ScriptedFaults(Part);
 impl Events for ScriptedFaults {
     fn next(&mut self, wait: Duration) -> Result<Option<Xid>, Failure> {
         let fault = self.0.source.set(|script| {
-            if script.no_faults { Err(Failure::Lost("a GPU went".to_owned())) } else { Ok(script.faults.pop_front()) }
+            if script.no_faults {
+                Err(Failure::Lost("a GPU went".to_owned()))
+            } else {
+                Ok(script.faults.pop_front())
+            }
         })?;
         if fault.is_none() {
             std::thread::sleep(wait);
@@ -296,9 +300,10 @@ fn a_library_that_appears_later_is_found_and_one_that_goes_is_missed() {
     let source = Scripted::of(&["a"]);
     source.set(|script| script.absent = true);
     let mut scene = Scene::of(source);
-    scene.until("no library", |scene| {
-        matches!(scene.gpus.driver(), Some(Err(Failure::Absent(text))) if text == "no library")
-    });
+    scene.until(
+        "no library",
+        |scene| matches!(scene.gpus.driver(), Some(Err(Failure::Absent(text))) if text == "no library"),
+    );
     scene.source.set(|script| script.absent = false);
     scene.until_states(&[("a", "answers")]);
     scene.source.set(|script| {
