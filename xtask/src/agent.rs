@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,14 @@ struct Workload {
     up: bool,
 }
 
+/// How an agent shall be.
+pub struct Setting<'a> {
+    pub address: SocketAddr,
+    /// Lines of its configuration, beside where it listens.
+    pub lines: &'a str,
+    pub environment: Option<(&'a str, &'a Path)>,
+}
+
 pub struct Agent {
     running: Running,
     pub address: SocketAddr,
@@ -36,17 +44,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the release build with these lines as its configuration and waits until it measures. `Ok(None)`: the
-    /// user asked for the end meanwhile.
+    /// Starts the release build and waits until it measures. `Ok(None)`: the user asked for the end meanwhile.
     ///
     /// # Errors
     /// When another agent is there, or this one ends or does not become ready; the error has its words.
-    pub fn start(
-        place: &Place,
-        address: SocketAddr,
-        rules: &str,
-        stop: &StopRequest,
-    ) -> Result<Option<Self>> {
+    pub fn start(place: &Place, setting: &Setting<'_>, stop: &StopRequest) -> Result<Option<Self>> {
+        let address = setting.address;
         if http::get(address, "/healthz").is_ok() {
             bail!(
                 "something answers at {address} already, probably another agent: end it (`systemctl stop inferscope`)"
@@ -54,10 +57,10 @@ impl Agent {
         }
         let work = place.work("agent")?;
         let (settings, log) = (work.join("inferscope.toml"), work.join("agent.log"));
-        fs::write(&settings, format!("[export]\nlisten = \"{address}\"\n\n{rules}"))
+        fs::write(&settings, format!("[export]\nlisten = \"{address}\"\n\n{}", setting.lines))
             .with_context(|| format!("write {}", settings.display()))?;
         let mut command = Command::new(place.binary(Profile::Release.folder(), "inferscope"));
-        command.arg("run").arg("--config").arg(&settings);
+        command.arg("run").arg("--config").arg(&settings).envs(setting.environment);
         let running = Running::start("the agent", &mut command, &log)?;
         let mut agent = Self { running, address, log };
         Ok(agent.wait_until_ready(stop)?.then_some(agent))

@@ -41,6 +41,10 @@ impl Running {
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
+    pub fn tgid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// # Errors
     /// When it has ended, with the last lines it wrote.
     pub fn expect_alive(&mut self) -> Result<()> {

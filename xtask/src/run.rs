@@ -1,11 +1,13 @@
 //! `run`: set-up, a release build, the agent with root rights, and its measurements live in the terminal.
 //!
 //! In: this node. Out: where to look, and once a second what is measured. Where no inference server runs, the
-//! demonstration server stands in for one, with a small load, and this is said. Ctrl-C ends all that was started.
+//! demonstration server stands in for one, with a small load, and this is said. So it is where GPUs are simulated.
+//! Ctrl-C ends all that was started.
 
+mod gpus;
 mod live;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Setting};
 use crate::build::{self, Profile};
 use crate::child::{Running, StopRequest};
 use crate::http;
@@ -14,6 +16,7 @@ use crate::setup::{self, Scope};
 use crate::shell;
 use anyhow::{Context as _, Result};
 use clap::Args;
+use gpus::Gpus;
 use live::Live;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
@@ -33,6 +36,9 @@ pub struct Options {
     /// Requests per second of the demonstration server's own load
     #[arg(long, default_value_t = 5.0)]
     load: f64,
+    /// Simulate GPUs: the scenario is a file, or the name of one in tests/nvml-sim/scenarios (heating, lost, eight, ...)
+    #[arg(long, value_name = "SCENARIO", num_args = 0..=1, default_missing_value = "demo")]
+    simulated_gpu: Option<String>,
     /// End by itself after so many seconds; the exit status is 1 if nothing was measured
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<u64>,
@@ -51,11 +57,18 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
         return Err(shell::again_as_root(&[]));
     }
     let stop = StopRequest::listen()?;
-    let Some(mut agent) = Agent::start(place, options.listen, DEMO_RULE, &stop)? else {
+    let gpus = options.simulated_gpu.as_ref().map(|scenario| Gpus::prepare(place, scenario)).transpose()?;
+    let lines = gpus.as_ref().map(Gpus::settings).unwrap_or_default() + DEMO_RULE;
+    let environment = gpus.as_ref().map(Gpus::environment);
+    let setting = Setting { address: options.listen, lines: &lines, environment };
+    let Some(mut agent) = Agent::start(place, &setting, &stop)? else {
         return Ok(ExitCode::SUCCESS);
     };
     say_where_to_look(&agent);
     let mut demo = start_demo_unless_served(place, options, &agent)?;
+    if let Some((gpus, demo)) = gpus.as_ref().zip(demo.as_ref()) {
+        gpus.used_by(demo)?;
+    }
     let measured = watch(options, &mut agent, &mut demo, &stop);
     println!("run: ending what was started");
     if let Some(demo) = &mut demo {

@@ -5,7 +5,7 @@
 //!
 //! In some modes the server is there before the agent, in others the agent before the server: both have to do.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Setting};
 use crate::build::{self, Profile};
 use crate::child::{Running, StopRequest};
 use crate::place::Place;
@@ -120,7 +120,8 @@ fn conclude(verdicts: &[(&str, Result<bool>)]) -> ExitCode {
 
 /// Whether all bounds hold in this mode; whatever was started has ended when it returns.
 fn measure(bench: &Bench<'_>, mode: &Mode, stop: &StopRequest) -> Result<bool> {
-    let start_agent = || Agent::start(bench.place, AGENT, "", stop)?.context("ended as asked");
+    let setting = Setting { address: AGENT, lines: "", environment: None };
+    let start_agent = || Agent::start(bench.place, &setting, stop)?.context("ended as asked");
     let (mut agent, mut server);
     if mode.server_first {
         server = start_server(bench, mode, stop)?;

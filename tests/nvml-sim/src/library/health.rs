@@ -32,19 +32,41 @@ extern "C" fn nvmlDeviceGetTotalEccErrors(
     counter: nv::nvmlEccCounterType_t,
     count: Out<c_ulonglong>,
 ) -> Code {
-    gpu_call("nvmlDeviceGetTotalEccErrors", device, |gpu| {
-        let ecc = supported(gpu.gpu.ecc.as_ref())?;
-        let errors = match error {
-            nv::nvmlMemoryErrorType_enum_NVML_MEMORY_ERROR_TYPE_CORRECTED => &ecc.corrected,
-            nv::nvmlMemoryErrorType_enum_NVML_MEMORY_ERROR_TYPE_UNCORRECTED => &ecc.uncorrected,
-            _ => return Err(INVALID_ARGUMENT),
-        };
-        count.put(match counter {
-            nv::nvmlEccCounterType_enum_NVML_VOLATILE_ECC => gpu.counted(errors),
-            nv::nvmlEccCounterType_enum_NVML_AGGREGATE_ECC => gpu.counted_in_life(errors),
-            _ => return Err(INVALID_ARGUMENT),
-        })
+    gpu_call("nvmlDeviceGetTotalEccErrors", device, |gpu| count.put(ecc_errors(&gpu, error, counter)?))
+}
+
+/// All errors are of the memory on the board.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMemoryErrorCounter(
+    device: Handle,
+    error: nv::nvmlMemoryErrorType_t,
+    counter: nv::nvmlEccCounterType_t,
+    location: nv::nvmlMemoryLocation_t,
+    count: Out<c_ulonglong>,
+) -> Code {
+    gpu_call("nvmlDeviceGetMemoryErrorCounter", device, |gpu| {
+        let errors = ecc_errors(&gpu, error, counter)?;
+        let on_board = location == nv::nvmlMemoryLocation_enum_NVML_MEMORY_LOCATION_DEVICE_MEMORY;
+        count.put(if on_board { errors } else { 0 })
     })
+}
+
+fn ecc_errors(
+    gpu: &GpuAt<'_>,
+    error: nv::nvmlMemoryErrorType_t,
+    counter: nv::nvmlEccCounterType_t,
+) -> Result<u64, Code> {
+    let ecc = supported(gpu.gpu.ecc.as_ref())?;
+    let errors = match error {
+        nv::nvmlMemoryErrorType_enum_NVML_MEMORY_ERROR_TYPE_CORRECTED => &ecc.corrected,
+        nv::nvmlMemoryErrorType_enum_NVML_MEMORY_ERROR_TYPE_UNCORRECTED => &ecc.uncorrected,
+        _ => return Err(INVALID_ARGUMENT),
+    };
+    match counter {
+        nv::nvmlEccCounterType_enum_NVML_VOLATILE_ECC => Ok(gpu.counted(errors)),
+        nv::nvmlEccCounterType_enum_NVML_AGGREGATE_ECC => Ok(gpu.counted_in_life(errors)),
+        _ => Err(INVALID_ARGUMENT),
+    }
 }
 
 #[unsafe(no_mangle)]

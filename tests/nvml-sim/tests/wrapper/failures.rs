@@ -102,7 +102,7 @@ fn a_driver_that_is_loaded_again_counts_from_the_beginning() {
 #[test]
 fn who_used_the_driver_before_it_was_loaded_again_has_to_begin_anew() {
     let (installed, _folder) =
-        installed("absence = [{ from = 0.3, to = 2 }]\n[[gpu]]\nmodel = \"h100\"\n", 0.0);
+        installed("absence = [{ from = 1.5, to = 1.6 }]\n[[gpu]]\nmodel = \"h100\"\n", 0.0);
     let nvml = init(&installed).unwrap();
     std::thread::sleep(Duration::from_millis(1700));
     assert!(matches!(nvml.device_count(), Err(NvmlError::Uninitialized)));

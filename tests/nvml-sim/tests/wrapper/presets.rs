@@ -6,8 +6,8 @@ use nvml_sim::Cause;
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{
-    Clock, EccCounter, MemoryError, PcieUtilCounter, PerformancePolicy, RetirementCause, TemperatureSensor,
-    TemperatureThreshold,
+    Clock, EccCounter, MemoryError, MemoryLocation, PcieUtilCounter, PerformancePolicy, RetirementCause,
+    TemperatureSensor, TemperatureThreshold,
 };
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::enums::event::XidError;
@@ -104,6 +104,10 @@ fn memory_errors_and_what_was_done_about_them() {
     assert_eq!(errors(MemoryError::Corrected, EccCounter::Aggregate), 127);
     assert_eq!(errors(MemoryError::Uncorrected, EccCounter::Volatile), 2);
     assert_eq!(errors(MemoryError::Uncorrected, EccCounter::Aggregate), 3);
+    let of = |location| {
+        device.memory_error_counter(MemoryError::Corrected, EccCounter::Volatile, location).unwrap()
+    };
+    assert_eq!((of(MemoryLocation::Device), of(MemoryLocation::L2Cache)), (7, 0));
     assert!(is_not_supported(&device.retired_pages(RetirementCause::DoubleBitEccError)));
     let mut rows = [9; 4];
     let [corrected, uncorrected, pending, failed] = &mut rows;
