@@ -1,10 +1,11 @@
 //! `inferscope doctor`: what do this kernel and these permissions allow?
 //!
-//! In: a [`Node`], which is the files of `/proc` and `/sys`. Out: one finding per thing that the agent needs,
+//! In: a [`Node`], which is the files of `/proc` and `/sys`, and the library of its GPUs. Out: one finding per thing that the agent needs,
 //! with what its absence costs and what to do, and the servers that it would follow, as text or JSON; the
 //! exit status names the worst cause. Needs no rights to tell which are missing; where it has them and is asked
 //! to, it loads and attaches every program for a moment. It may run beside the agent.
 
+mod gpus;
 mod hooks;
 mod inspect;
 mod node;
@@ -15,9 +16,11 @@ use std::io::Write;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::gpu::nvml::Nvml;
 use crate::probe::attach::Outcome;
 use crate::probe::trial::{self, ProgramTrial};
 
+pub use gpus::{Card, Gpus};
 pub use node::Node;
 pub use servers::Server;
 
@@ -160,13 +163,15 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Inference servers that run now, as the agent would label them.
     pub servers: Vec<Server>,
+    pub gpus: Gpus,
     /// Every kernel program there is, where they were tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Vec<ProgramTrial>>,
 }
 
 impl Report {
-    /// Looks at everything. Only reads files: 30 ms of a processor on a node with 100 processes (6.18).
+    /// Looks at everything. Reads files, 30 ms of a processor on a node with 100 processes (6.18), and asks the GPUs
+    /// once, where there is a library.
     #[must_use]
     pub fn of(node: &Node) -> Self {
         Self::with(node, None)
@@ -186,8 +191,11 @@ impl Report {
         let found = servers::find(node);
         let mut findings = inspect::all(node, tried);
         findings.push(servers::finding(&found));
+        let gpus = gpus::look(Nvml::new(node.gpus.clone()));
+        findings.extend(gpus::findings(&gpus));
         let worst = findings.iter().filter_map(|finding| finding.cause).min();
-        Self { exit_code: worst.map_or(0, Cause::code), findings, servers: found.servers, programs: None }
+        let exit_code = worst.map_or(0, Cause::code);
+        Self { exit_code, findings, servers: found.servers, gpus, programs: None }
     }
 
     fn verdict(&self) -> String {

@@ -119,18 +119,24 @@ impl Gpus {
             }
             News::Fault(xid) => self.with(&xid.uuid, |card| card.on_fault(xid.code)),
             News::NoFaults(failure) => {
-                info!("no faults of GPUs (XIDs) are told: {failure}");
+                if self.no_faults.is_none() {
+                    info!("no faults of GPUs (XIDs) are told: {failure}");
+                }
                 self.no_faults = Some(failure);
             }
             News::FaultsAgain => {
-                info!("faults of GPUs (XIDs) are told again");
-                self.no_faults = None;
+                if self.no_faults.take().is_some() {
+                    info!("faults of GPUs (XIDs) are told again");
+                }
             }
         }
     }
 
     /// One line for all: of what its library does, no GPU has to say more.
     fn on_driver(&mut self, driver: Result<Driver, Failure>) {
+        if self.driver.as_ref() == Some(&driver) {
+            return;
+        }
         match &driver {
             Ok(Driver { library, version, .. }) => {
                 let version = version.as_deref().unwrap_or("of unknown version");
@@ -224,5 +230,52 @@ mod tests {
         assert_eq!(state(&gpus), ["answers"]);
         let card = gpus.cards().next().unwrap();
         assert_eq!(card.xids, BTreeMap::from([(31, 1), (79, 2)]));
+    }
+
+    /// Lines that are logged meanwhile.
+    fn logged(what: impl FnOnce()) -> Vec<String> {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+        impl std::io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(log.finish(), what);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_change_is_logged_once_however_often_it_is_told() {
+        let mut gpus = Gpus::default();
+        let mut tell = |news: &News| {
+            let lines = logged(|| (0..5).for_each(|_| gpus.on_news(news.clone())));
+            assert!(lines.len() <= 1, "{lines:?}");
+            lines.concat()
+        };
+        let failed = |failure| News::Failed { uuid: "a".to_owned(), failure };
+        tell(&News::Cards(vec![identity("a"), identity("b")]));
+        let read = News::Read { uuid: "a".to_owned(), reading: Box::default() };
+        for (news, expected) in [
+            (read.clone(), "is read"),
+            (News::Unresponsive { uuid: "a".to_owned(), asked: BootTime(1) }, "does not answer"),
+            (failed(Failure::Lost("off the bus".to_owned())), "is lost: off the bus"),
+            (failed(Failure::Refused("busy".to_owned())), "cannot be read: busy"),
+            (read, "is read"),
+            (News::Driver(Err(Failure::Absent("no library".to_owned()))), "no library"),
+            (News::NoFaults(Failure::Refused("none".to_owned())), "no faults"),
+            (News::FaultsAgain, "told again"),
+        ] {
+            let line = tell(&news);
+            assert!(line.contains(expected), "{news:?}: {line:?}");
+        }
     }
 }

@@ -18,15 +18,18 @@ pub trait GpuSource: Send + Sync {
     fn open(&self) -> Result<Box<dyn Session>, Failure>;
 }
 
+/// A GPU, or why it answers not even who it is.
+pub type Found = Result<Box<dyn Device>, Failure>;
+
 /// One library that answers, until it does no more.
 pub trait Session: Send {
     fn driver(&self) -> &Driver;
 
-    /// Every GPU of the node. One that answers not even who it is, by its failure.
+    /// Every GPU of the node.
     ///
     /// # Errors
     /// The library does not answer any more.
-    fn devices(&self) -> Result<Vec<Result<Box<dyn Device>, Failure>>, Failure>;
+    fn devices(&self) -> Result<Vec<Found>, Failure>;
 
     /// Faults of these GPUs from now on.
     ///

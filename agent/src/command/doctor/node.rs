@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::gpu::nvml::Places;
 use crate::probe::btf::KernelTypes;
 
 /// A machine, as its files show it.
@@ -16,13 +17,20 @@ pub struct Node {
     pub sys: PathBuf,
     /// As in `std::env::consts::ARCH`.
     pub arch: String,
+    /// Where the library of GPUs may be.
+    pub gpus: Places,
 }
 
 impl Node {
     /// The machine this runs on.
     #[must_use]
     pub fn this() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into(), arch: std::env::consts::ARCH.to_owned() }
+        Self {
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            arch: std::env::consts::ARCH.to_owned(),
+            gpus: Places::of_node(None),
+        }
     }
 
     /// A file of `/proc`, trimmed.

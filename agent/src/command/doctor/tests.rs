@@ -8,6 +8,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::gpu::nvml::Places;
 use crate::probe::plan::{Kind, Program};
 use crate::probe::{btf, offsets, plan};
 use crate::workload::fake_proc::FakeProc;
@@ -110,7 +111,8 @@ impl Sample {
             file(&sys.join("bus/event_source/devices/kprobe/type"), "8\n");
         }
         file(&sys.join("fs/cgroup").join(self.cgroup), "cpu memory\n");
-        (folder, Node { proc, sys, arch: self.arch.to_owned() })
+        let gpus = Places { configured: None, loader: false, roots: vec![folder.path().to_owned()] };
+        (folder, Node { proc, sys, arch: self.arch.to_owned(), gpus })
     }
 }
 

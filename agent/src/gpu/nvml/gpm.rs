@@ -61,7 +61,8 @@ fn profile(device: &Device<'_>, before: &Sample, now: &Sample) -> Result<Profile
     let (first, second) =
         unsafe { (GpmSample::from_handle(nvml, before.raw), GpmSample::from_handle(nvml, now.raw)) };
     let metrics = gpm_metrics_get(nvml, &first, &second, &METRICS);
-    (first.into_handle(), second.into_handle());
+    first.into_handle();
+    second.into_handle();
     let mut parts = metrics?.into_iter().map(|metric| part(metric.ok()?.value));
     let mut next = || parts.next().flatten();
     Ok(Profile { sm_active: next(), sm_occupancy: next(), tensor_active: next(), memory_active: next() })

@@ -7,6 +7,10 @@
 //! only threads of their own make any.
 
 #![allow(unsafe_code, reason = "the library speaks C, and some of its calls are not in the wrapper")]
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of the wrapper's borrowing type is of one lifetime, a closure of any"
+)]
 
 mod ask;
 mod device;

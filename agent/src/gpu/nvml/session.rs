@@ -9,7 +9,7 @@ use super::ask::{Handle, failure};
 use super::device::NvmlDevice;
 use super::events::Faults;
 use super::library::Library;
-use crate::gpu::source::{Device, Driver, Events, Failure, Identity, Session};
+use crate::gpu::source::{Device, Driver, Events, Failure, Found, Identity, Session};
 
 /// GPUs of one node, at most.
 const GPUS_MAX: u32 = 64;
@@ -61,7 +61,7 @@ impl Session for NvmlSession {
         &self.driver
     }
 
-    fn devices(&self) -> Result<Vec<Result<Box<dyn Device>, Failure>>, Failure> {
+    fn devices(&self) -> Result<Vec<Found>, Failure> {
         let mut devices = Vec::new();
         for index in 0..self.count()? {
             devices.push(match self.gpu(index) {

@@ -22,8 +22,11 @@ const SW_THERMAL: u32 = 251;
 const HW_THERMAL: u32 = 252;
 const BRAKE: u32 = 253;
 
+/// A question by the older call.
+type Older = (&'static str, PerformancePolicy);
+
 /// The causes that a field counts, and the older call for the same.
-const COUNTED: [(ThrottleCause, u32, Option<(&str, PerformancePolicy)>); 8] = [
+const COUNTED: [(ThrottleCause, u32, Option<Older>); 8] = [
     (ThrottleCause::PowerCap, POWER, Some(("violation: power", PerformancePolicy::Power))),
     (ThrottleCause::Thermal, THERMAL, Some(("violation: thermal", PerformancePolicy::Thermal))),
     (ThrottleCause::SyncBoost, SYNC, Some(("violation: sync boost", PerformancePolicy::SyncBoost))),

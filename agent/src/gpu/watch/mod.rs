@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use self::supervisor::Supervisor;
-use super::source::{Device, Driver, Events, Failure, GpuSource};
+use super::source::{Driver, Events, Failure, Found, GpuSource};
 use super::{NEWS_MAX, News};
 
 /// Threads of one GPU that hang in sessions which are over.
@@ -104,7 +104,7 @@ impl Drop for Watch {
 /// What a thread tells the one over it. Those of a session that is over are left aside.
 enum Report {
     Opened(Result<Driver, Failure>),
-    Listed(u64, Result<Vec<Result<Box<dyn Device>, Failure>>, Failure>),
+    Listed(u64, Result<Vec<Found>, Failure>),
     Faults(u64, Result<Box<dyn Events>, Failure>),
     /// No more faults will come.
     FaultsOver(u64, Failure),

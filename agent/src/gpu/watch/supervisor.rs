@@ -17,7 +17,7 @@ use super::library::{self, Order};
 use super::worker::{self, Common};
 use super::{END_WITHIN, HUNG_MAX, Report, Teller, Times};
 use crate::gpu::News;
-use crate::gpu::source::{Device, Driver, Events, Failure, GpuSource, Identity};
+use crate::gpu::source::{Device, Driver, Events, Failure, Found, GpuSource, Identity};
 
 /// A session that held so long was a good one: the next failure is the first again.
 const GOOD_SESSION: Duration = Duration::from_secs(60);
@@ -57,6 +57,7 @@ pub(super) struct Supervisor {
     short_sessions: u32,
     gpus: BTreeMap<String, Gpu>,
     faults: Option<Arc<Desk>>,
+    faults_ordered: Option<Instant>,
     /// No faults are told, and that was told.
     no_faults: bool,
     /// Threads that were told to end, each with its GPU's UUID, or [`FAULTS`]. Those that hang stay here.
@@ -100,6 +101,7 @@ impl Supervisor {
             short_sessions: 0,
             gpus: BTreeMap::new(),
             faults: None,
+            faults_ordered: None,
             no_faults: false,
             left: Vec::new(),
             opened: None,
@@ -138,7 +140,7 @@ impl Supervisor {
             Report::Opened(opened) => self.on_opened(opened),
             Report::Listed(session, listed) if session == self.session => self.on_listed(listed),
             Report::Faults(session, faults) if session == self.session => self.on_faults(faults),
-            Report::FaultsOver(session, failure) if session == self.session => self.on_faults(Err(failure)),
+            Report::FaultsOver(session, failure) if session == self.session => self.on_faults_over(failure),
             Report::SessionOver(session, failure) if session == self.session => self.end_session(failure),
             _ => {}
         }
@@ -157,7 +159,7 @@ impl Supervisor {
         self.send(Order::List(self.session));
     }
 
-    fn on_listed(&mut self, listed: Result<Vec<Result<Box<dyn Device>, Failure>>, Failure>) {
+    fn on_listed(&mut self, listed: Result<Vec<Found>, Failure>) {
         let Phase::Open { list, .. } = &mut self.phase else { return };
         *list = Some(Instant::now() + self.times.again);
         let devices = match listed {
@@ -173,12 +175,12 @@ impl Supervisor {
         }
         self.take(devices);
         if self.faults.is_none() && !self.gpus.is_empty() {
-            self.send(Order::Faults(self.session));
+            self.order_faults();
         }
     }
 
     /// These GPUs there are, and no others.
-    fn take(&mut self, devices: Vec<Result<Box<dyn Device>, Failure>>) {
+    fn take(&mut self, devices: Vec<Found>) {
         let mut before = std::mem::take(&mut self.gpus);
         let (mut lost, mut fresh) = (Vec::new(), Vec::new());
         for device in devices {
@@ -252,6 +254,21 @@ impl Supervisor {
     fn hang(&mut self, uuid: &str) -> usize {
         self.left.retain(|(_, desk)| !desk.is_ended());
         self.left.iter().filter(|(of, _)| of == uuid).count()
+    }
+
+    /// A GPU that is lost ends the faults of all: those of the others are asked for at once, once.
+    fn on_faults_over(&mut self, failure: Failure) {
+        let fresh = self.faults_ordered.is_some_and(|at| at.elapsed() < self.times.again);
+        if fresh || matches!(failure, Failure::Session(_)) {
+            return self.on_faults(Err(failure));
+        }
+        self.stop_faults();
+        self.order_faults();
+    }
+
+    fn order_faults(&mut self) {
+        self.faults_ordered = Some(Instant::now());
+        self.send(Order::Faults(self.session));
     }
 
     fn on_faults(&mut self, faults: Result<Box<dyn Events>, Failure>) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::clock::BootTime;
-use crate::gpu::source::{Identity, Reading, Session, Xid};
+use crate::gpu::source::{Device, Found, Identity, Reading, Session, Xid};
 use crate::gpu::{CardState, Gpus};
 
 /// Whatever is waited for comes in this time, or not at all.
@@ -114,7 +114,7 @@ impl Session for ScriptedSession {
         &self.driver
     }
 
-    fn devices(&self) -> Result<Vec<Result<Box<dyn Device>, Failure>>, Failure> {
+    fn devices(&self) -> Result<Vec<Found>, Failure> {
         self.part.source.enter("list");
         let (names, unknown) = self.part.source.set(|script| (script.gpus.clone(), script.unknown.clone()));
         let device = |(index, &name): (usize, &&'static str)| {
