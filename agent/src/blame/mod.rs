@@ -365,3 +365,6 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
