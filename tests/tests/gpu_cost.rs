@@ -50,7 +50,8 @@ fn cost(interval: Duration) -> f64 {
 
 #[test]
 fn eight_gpus_cost_next_to_nothing() {
-    // Those that the agent promises, doubled: a test's own build is slower than a release.
-    assert!(cost(Duration::from_secs(1)) < 2.0 * 0.002);
-    assert!(cost(Duration::from_millis(100)) < 2.0 * 0.015);
+    // What the agent promises is of a release; a test's own build is slower, and its machine busy.
+    let slower = if cfg!(debug_assertions) { 4.0 } else { 1.0 };
+    assert!(cost(Duration::from_secs(1)) < slower * 0.002);
+    assert!(cost(Duration::from_millis(100)) < slower * 0.015);
 }

@@ -49,8 +49,8 @@ impl Times {
             interval,
             unresponsive_after: (interval * 3).max(Duration::from_secs(5)),
             again: Duration::from_secs(10),
-            fault_wait: Duration::from_millis(250),
-            look: Duration::from_millis(500),
+            fault_wait: Duration::from_millis(400),
+            look: Duration::from_secs(1),
         }
     }
 }
