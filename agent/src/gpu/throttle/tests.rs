@@ -133,7 +133,9 @@ fn what_holds_at_the_newest_reading_goes_on_for_one_period() {
 fn intervals_are_bounded_in_number_and_in_time() {
     let (mut throttles, mut sums) = (Throttles::default(), Sums::default());
     // Each is slower or faster than the one before by more than is alike.
-    let at = |each: u64| reading(each * 100, Some(true), None, Some(if each % 2 == 0 { 500 } else { 900 }));
+    let at = |each: u64| {
+        reading(each * 100, Some(true), None, Some(if each.is_multiple_of(2) { 500 } else { 900 }))
+    };
     let readings: Vec<Reading> = (0..2 * INTERVALS_MAX as u64).map(at).collect();
     readings.windows(2).for_each(|pair| throttles.on_read(Some(&pair[0]), &pair[1], &mut sums));
     assert!(throttles.between(0, u64::MAX).count() <= INTERVALS_MAX);
