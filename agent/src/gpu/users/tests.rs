@@ -117,12 +117,10 @@ fn gpus(clocks: &[(u64, [u32; 3])]) -> Gpus {
     gpus
 }
 
-fn slowed(
-    gpus: &Gpus,
-    workload: &str,
-    from: u64,
-    to: u64,
-) -> Option<(Vec<(u64, u64, u32)>, Vec<ThrottleCause>)> {
+/// From and to, milliseconds, and how many percent of speed were lost.
+type Percent = (u64, u64, u32);
+
+fn slowed(gpus: &Gpus, workload: &str, from: u64, to: u64) -> Option<(Vec<Percent>, Vec<ThrottleCause>)> {
     let held = gpus.held_down(workload, BootTime(from * MS), BootTime(to * MS))?;
     let ms = |each: &Slowed| (each.start_ns / MS, each.end_ns / MS, (each.lost * 100.0).round() as u32);
     Some((held.slowed.iter().map(ms).collect(), held.causes))
