@@ -27,8 +27,9 @@ const MIXED_REQUESTS: usize = 60;
 /// Whatever is waited for comes in this time, or not at all.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// The founding document's expressions on latency, verbatim; alerts without their comparison.
-const FOUNDING: [&str; 14] = [
+/// The founding document's expressions on latency and GPUs, verbatim; alerts without their comparison, but for those whose
+/// threshold the simulated GPUs are beyond.
+const FOUNDING: [&str; 20] = [
     "histogram_quantile(0.50, rate(vllm_request_duration_seconds_bucket[5m]))",
     "histogram_quantile(0.95, rate(vllm_request_duration_seconds_bucket[5m]))",
     "histogram_quantile(0.99, rate(vllm_request_duration_seconds_bucket[5m]))",
@@ -43,7 +44,25 @@ const FOUNDING: [&str; 14] = [
     "rate(inference_latency_p95_seconds[1h])",
     "rate(inference_latency_p95_seconds[5m])",
     "deriv(inference_latency_p95_seconds[1h])",
+    "gpu_memory_used_bytes / gpu_memory_total_bytes",
+    "gpu_temperature_celsius",
+    "gpu_utilization_percent",
+    "gpu_temperature_celsius > 80",
+    "(gpu_memory_used_bytes / gpu_memory_total_bytes) > 0.9",
+    "(gpu_memory_used_bytes / gpu_memory_total_bytes) > 0.95",
 ];
+
+/// One GPU that is hot and full, and one that is neither.
+const GPUS: &str = r#"
+[[gpu]]
+model = "h100"
+temperature_celsius = 84
+memory_used_gib = 77.5
+[[gpu]]
+model = "h100"
+temperature_celsius = 45
+memory_used_gib = 1
+"#;
 
 /// Agent and server, watched.
 struct Scene {
@@ -55,7 +74,12 @@ struct Scene {
 impl Scene {
     fn start(stage: Stage, native_histograms: bool) -> Self {
         let server = stage.start_server(&["--script", STEADY_SCRIPT]).unwrap();
-        let settings = format!("{}[export]\nnative_histograms = {native_histograms}\n", stage.rule());
+        let library = nvml_sim::install(stage.path(), GPUS).unwrap().library;
+        let settings = format!(
+            "{}[export]\nnative_histograms = {native_histograms}\n[gpu]\nlibrary = \"{}\"\n",
+            stage.rule(),
+            library.display()
+        );
         let agent = stage.start_agent(&settings).unwrap();
         Self { stage, server, agent }
     }
@@ -133,6 +157,9 @@ fn check_founding(prometheus: &Prometheus) {
          / sum(rate(vllm_requests_total{model=\"steady\"}[5m]))",
     );
     assert!((0.16..0.3).contains(&mean), "mean of the steady ones {mean}");
+    // The other one is not beyond any threshold.
+    let full = prometheus.query("(gpu_memory_used_bytes / gpu_memory_total_bytes) > 0.9").unwrap();
+    assert_eq!(full.len(), 1, "{full:?}");
     // Whatever was scraped was read whole, every time.
     assert_eq!(value("min_over_time(up[5m])"), 1.0);
 }
