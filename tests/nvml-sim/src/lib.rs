@@ -8,6 +8,7 @@ mod place;
 pub mod scenario;
 pub mod truth;
 
+pub use crate::library::meter::Spent;
 pub use crate::place::{Installed, install, install_aged, library, without_symbols};
 pub use crate::scenario::preset;
 pub use crate::scenario::{Cause, Scenario};

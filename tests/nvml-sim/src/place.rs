@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::boot_ns;
+use crate::library::meter::{self, Spent};
 use crate::scenario::Scenario;
 use crate::truth::At;
 
@@ -67,6 +68,14 @@ impl Installed {
     #[must_use]
     pub fn now(&self) -> At<'_> {
         self.scenario.at(boot_ns())
+    }
+
+    /// What the calls of this library took since this was asked first, which begins to meter them: a little time each.
+    ///
+    /// # Errors
+    /// This process has not loaded it.
+    pub fn spent(&self) -> Result<Spent> {
+        meter::spent(&self.library)
     }
 }
 

@@ -8,6 +8,7 @@ mod beside;
 mod books;
 mod coverage;
 mod floor;
+mod gpu;
 pub mod gpu_node;
 mod interval;
 mod kernel;
@@ -45,6 +46,8 @@ pub enum Part {
     Kernel,
     /// Processor time idle and loaded, coverage at the highest rates, memory, the page (1 min)
     Load,
+    /// Eight simulated GPUs, read once and ten times a second (1.5 min)
+    Gpu,
     /// Every time against the packets on the wire (20 s)
     Accuracy,
     /// What a server loses by the agent, in pairs with and without (2 min)
@@ -54,7 +57,7 @@ pub enum Part {
 }
 
 /// Everything, in this order. `Ab` is in `Beside`.
-pub const PARTS: [Part; 5] = [Part::Floor, Part::Kernel, Part::Load, Part::Accuracy, Part::Beside];
+pub const PARTS: [Part; 6] = [Part::Floor, Part::Kernel, Part::Load, Part::Gpu, Part::Accuracy, Part::Beside];
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -76,9 +79,11 @@ impl Wish {
     }
 }
 
-/// Lines of the budget that do not apply yet.
-const NOT_MEASURED: [&str; 2] =
-    ["attribution: `cargo xtask faults` measures it", "GPU poll: the agent polls no GPU"];
+/// Lines of the budget that this cannot measure.
+const NOT_MEASURED: [&str; 2] = [
+    "attribution: `cargo xtask faults` measures it",
+    "GPU poll, a driver's own part of it: the GPUs of `gpu` are simulated",
+];
 
 /// Measures what is asked for; what goes on is said on standard error.
 ///
@@ -93,6 +98,10 @@ pub fn measure(wish: &Wish) -> Result<Report> {
     let folder = tempfile::tempdir().context("make a folder for logs")?;
     let mut report = Report { node: Node::read(), not_measured: NOT_MEASURED.to_vec(), ..Report::default() };
     let floor = if wish.wants(&[Part::Floor, Part::Kernel]) { measure_floor(&mut report) } else { None };
+    if wish.wants(&[Part::Gpu]) {
+        say("eight simulated GPUs");
+        report.figures.extend(gpu::figures()?);
+    }
     if wish.wants(&[Part::Kernel, Part::Load, Part::Accuracy]) {
         measure_one_agent(wish, floor.as_ref(), folder.path(), &mut report)?;
     }

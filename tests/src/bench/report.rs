@@ -92,7 +92,7 @@ pub struct Report {
     pub beside: Option<Beside>,
     /// What was asked for and could not be had here, with the reason.
     pub skipped: Vec<String>,
-    /// Lines of the budget that do not apply yet, with the reason.
+    /// Lines of the budget that this cannot measure, with the reason.
     pub not_measured: Vec<&'static str>,
 }
 

@@ -2,23 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{c_uint, c_ulonglong, c_void};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use nvml_wrapper_sys::bindings as nv;
 
 use super::ffi::{Handle, Out};
-use super::{Call, Code, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, call, gpu_call, locked, supported};
-use crate::scenario::failure::failure;
+use super::{
+    Call, Code, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, Simulation, call, gpu_call, locked, supported,
+};
+use crate::scenario::Scenario;
+use crate::scenario::failure::{Absence, Fail, Hang, failure};
 
 const XID: c_ulonglong = nv::nvmlEventTypeXidCriticalError as c_ulonglong;
 const TIMEOUT: Code = nv::nvmlReturn_enum_NVML_ERROR_TIMEOUT;
 const NO_INSTANCE: c_uint = c_uint::MAX;
-/// A wait ends when the driver goes; it looks so often whether it did.
-const LOOK_NS: u64 = 50_000_000;
 
 /// Sets by the numbers that stand for their pointers.
 #[derive(Default)]
 pub(super) struct Sets {
     next: usize,
+    /// Raised by whatever those who wait have to look at.
+    changes: u64,
     open: BTreeMap<usize, Vec<Registered>>,
 }
 
@@ -56,8 +61,11 @@ extern "C" fn nvmlEventSetCreate(set: Out<SetHandle>) -> Code {
 /// Also after the driver went: who frees has to be able to.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlEventSetFree(set: SetHandle) -> Code {
-    let known =
-        super::SIMULATION.get().and_then(|simulation| locked(&simulation.sets).open.remove(&set.0.addr()));
+    let known = super::SIMULATION.get().and_then(|simulation| {
+        let freed = locked(&simulation.sets).open.remove(&set.0.addr());
+        simulation.wake_waiters();
+        freed
+    });
     if known.is_some() { SUCCESS } else { INVALID_ARGUMENT }
 }
 
@@ -81,6 +89,8 @@ extern "C" fn nvmlDeviceRegisterEvents(device: Handle, types: c_ulonglong, set: 
         if types != 0 && !known {
             registered.push(Registered { gpu: gpu.index, told: Told { ns: gpu.at.ns, burst: usize::MAX } });
         }
+        drop(sets);
+        call.simulation.wake_waiters();
         Ok(())
     })
 }
@@ -100,27 +110,62 @@ extern "C" fn nvmlEventSetWait(set: SetHandle, data: Out<nv::nvmlEventData_t>, t
     call("nvmlEventSetWait", |call| data.put(wait(call, set, timeout_ms)?))
 }
 
+/// Sleeps through: it wakes for what comes by the scenario, and for what others do meanwhile.
 fn wait(call: &Call, set: SetHandle, timeout_ms: c_uint) -> Result<nv::nvmlEventData_t, Code> {
     let deadline = call.now().ns.saturating_add(u64::from(timeout_ms) * 1_000_000);
     loop {
+        let changes = locked(&call.simulation.sets).changes;
         // It went while this waited, or this call is to fail from now on.
         Call::enter(call.symbol)?;
         let now = call.now().ns;
-        if let Some(told) = next(call, set, now)? {
-            return Ok(told);
-        }
+        let coming = match next(call, set, now)? {
+            Next::Told(told) => return Ok(told),
+            Next::At(ns) => ns,
+        };
         if let Some(code) = fallen(call, set, now)? {
             return Err(code);
         }
         if now >= deadline {
             return Err(TIMEOUT);
         }
-        call.simulation.sleep_until(deadline.min(now + LOOK_NS));
+        let turn = turn(&call.simulation.scenario, now);
+        call.simulation.wait_for_change(changes, deadline.min(coming).min(turn));
     }
 }
 
+impl Simulation {
+    /// Has those who wait for faults look again.
+    pub(super) fn wake_waiters(&self) {
+        locked(&self.sets).changes += 1;
+        self.sets_changed.notify_all();
+    }
+
+    /// Sleeps until this time of the scenario, or until there were more changes than so many.
+    fn wait_for_change(&'static self, changes: u64, ns: u64) {
+        let left = Duration::from_nanos(ns.saturating_sub(self.now().ns));
+        let waited =
+            self.sets_changed.wait_timeout_while(locked(&self.sets), left, |sets| sets.changes == changes);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// When something begins or ends that a wait is to notice.
+fn turn(scenario: &Scenario, now: u64) -> u64 {
+    let of_gpus = scenario.gpus.iter().flat_map(|gpu| gpu.fail.iter().map(Fail::span));
+    let own = scenario.fail.iter().map(Fail::span).chain(scenario.hang.iter().map(Hang::span));
+    let spans = own.chain(scenario.absences.iter().map(Absence::span)).chain(of_gpus);
+    spans.flat_map(|span| [span.from, span.to]).filter(|ns| *ns > now).min().unwrap_or(u64::MAX)
+}
+
+/// What there is to tell.
+enum Next {
+    Told(nv::nvmlEventData_t),
+    /// Nothing before this time.
+    At(u64),
+}
+
 /// The earliest fault of these GPUs that was not told yet and has come.
-fn next(call: &Call, set: SetHandle, now: u64) -> Result<Option<nv::nvmlEventData_t>, Code> {
+fn next(call: &Call, set: SetHandle, now: u64) -> Result<Next, Code> {
     let mut sets = locked(&call.simulation.sets);
     let registered = sets.open.get_mut(&set.0.addr()).ok_or(INVALID_ARGUMENT)?;
     let gpus = &call.simulation.scenario.gpus;
@@ -132,15 +177,17 @@ fn next(call: &Call, set: SetHandle, now: u64) -> Result<Option<nv::nvmlEventDat
         });
         coming.min()
     };
-    let Some((told, place)) = registered.iter().enumerate().filter_map(first).min() else { return Ok(None) };
+    let Some((told, place)) = registered.iter().enumerate().filter_map(first).min() else {
+        return Ok(Next::At(u64::MAX));
+    };
     if told.ns > now {
-        return Ok(None);
+        return Ok(Next::At(told.ns));
     }
     let one = &mut registered[place];
     one.told = told;
     let code = gpus[one.gpu].xid[told.burst].code;
     let device = Handle::new(one.gpu, None).ok_or(INVALID_ARGUMENT)?;
-    Ok(Some(nv::nvmlEventData_t {
+    Ok(Next::Told(nv::nvmlEventData_t {
         device: device.raw(),
         eventType: XID,
         eventData: code,

@@ -12,13 +12,14 @@ mod ffi;
 mod fields;
 mod gpm;
 mod health;
+pub(crate) mod meter;
 mod mig;
 mod processes;
 mod sensors;
 mod system;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -51,6 +52,8 @@ struct Simulation {
     start_boot_ns: u64,
     session: Mutex<Session>,
     sets: Mutex<events::Sets>,
+    /// A set is not what it was, or somebody let the library go: who waits for faults looks again.
+    sets_changed: Condvar,
     samples: Mutex<gpm::Samples>,
 }
 
@@ -82,6 +85,7 @@ impl Simulation {
             start_boot_ns,
             session: Mutex::default(),
             sets: Mutex::default(),
+            sets_changed: Condvar::new(),
             samples: Mutex::default(),
         }))
     }
@@ -116,7 +120,7 @@ fn load() -> Result<Scenario> {
 
 /// A call about no GPU in particular.
 fn call(symbol: &'static str, body: impl FnOnce(&Call) -> Answer) -> Code {
-    answer(Call::enter(symbol).and_then(|call| body(&call)))
+    meter::metered(|| answer(Call::enter(symbol).and_then(|call| body(&call))))
 }
 
 /// A call about a whole GPU.

@@ -49,6 +49,8 @@ extern "C" fn nvmlShutdown() -> Code {
         let mut session = locked(&simulation.session);
         let users = session.users;
         session.users = users.saturating_sub(1);
+        drop(session);
+        simulation.wake_waiters();
         users
     });
     if users.unwrap_or(0) > 0 { super::SUCCESS } else { UNINITIALIZED }

@@ -1,5 +1,7 @@
 //! Where the wrapper, or the library, does not do what one thinks: the simulated one does the same.
 
+use std::time::Duration;
+
 use nvml_sim::{Cause, boot_ns};
 use nvml_wrapper::Device;
 use nvml_wrapper::bitmasks::event::EventTypes;
@@ -8,7 +10,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper_sys::bindings::{nvmlFieldValue_t, nvmlMarginTemperature_t, nvmlValue_t};
 
-use super::{Opened, open, open_preset};
+use super::{Opened, init, installed, open, open_preset};
 
 /// A field by the call itself: its return code, its type, and its eight bytes.
 fn raw_field(opened: &Opened, device: &Device<'_>, field: u32, scope: u32) -> (u32, u32, nvmlValue_t) {
@@ -155,6 +157,48 @@ fn only_faults_after_the_registration_are_told() {
     let before = boot_ns();
     assert_eq!(format!("{:?}", set.wait(6000).unwrap().event_data), "Some(Value(43))");
     assert!(boot_ns() - before < 4_000_000_000);
+}
+
+#[test]
+fn who_waits_for_faults_sleeps_and_wakes_when_the_library_is_let_go() {
+    let opened = open("[[gpu]]\nmodel = \"h100\"\n", 0.0);
+    let set = opened.nvml.create_event_set().unwrap();
+    let device = opened.nvml.device_by_index(0).unwrap();
+    let set =
+        device.register_events(EventTypes::CRITICAL_XID_ERROR, set).map_err(|error| error.error).unwrap();
+    let second = init(&opened.installed).unwrap();
+    let sleeps = || {
+        let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    let before = sleeps();
+    assert!(matches!(set.wait(1000), Err(NvmlError::Timeout)));
+    assert!(sleeps() - before < 10, "it looks again and again");
+    std::thread::scope(|scope| {
+        scope.spawn(move || second.shutdown().unwrap());
+        assert!(matches!(set.wait(300), Err(NvmlError::Timeout)), "another still uses it");
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            // SAFETY: it takes nothing. The library counts its users: the wrapper's own is refused later.
+            assert_eq!(unsafe { opened.nvml.lib().nvmlShutdown() }, 0);
+        });
+        assert!(matches!(set.wait(60_000), Err(NvmlError::Uninitialized)));
+    });
+}
+
+#[test]
+fn what_its_own_calls_take_is_told() {
+    let opened = open_preset("two", 0.0);
+    assert_eq!(opened.installed.spent().unwrap(), nvml_sim::Spent::default());
+    let device = opened.nvml.device_by_index(0).unwrap();
+    for _ in 0..100 {
+        device.power_usage().unwrap();
+    }
+    let spent = opened.installed.spent().unwrap();
+    assert!(spent.calls == 101 && spent.ns > 0, "{spent:?}");
+    let (other, _folder) = installed("[[gpu]]\nmodel = \"h100\"\n", 0.0);
+    assert!(other.spent().is_err(), "it is not loaded");
 }
 
 #[test]
