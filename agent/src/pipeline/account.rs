@@ -18,7 +18,8 @@
 //! writes that a second copy of the program ran for instead; they are not lost. The units of `evicted`, `forgotten`
 //! and `vanished` are connections; those of `workload_table` and `process_table` are looks at a server or process for which
 //! there was no room, those of `thread_table` what the scheduler did with a thread for which there was none. `stall_deferred`
-//! are stalls that the ring had no room for and that were summed with later ones of their thread.
+//! are stalls that the ring had no room for and that were summed with later ones of their thread, `switch_untold` switches to a
+//! thread of which the kernel told only that they were over; neither is lost.
 
 use anyhow::Result;
 use inferscope_common::counter::Counter;
