@@ -79,3 +79,6 @@ pub struct Tick<'a> {
     /// The GPUs as they stand.
     pub gpus: &'a Gpus,
 }
+
+#[cfg(test)]
+mod tests;
