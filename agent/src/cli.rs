@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::command::doctor::{Cause, Node};
 use crate::command::{check, doctor, top};
 use crate::config::{Config, Sources};
+use crate::gpu::nvml::Places;
 use crate::http_client::Address;
 use crate::lifecycle;
 use crate::lifecycle::lock::{NODE_FILE, NodeLock};
@@ -290,8 +291,17 @@ fn execute(
             top::run(&flags.options(), out).map_err(Failure::Other)?;
             Ok(0)
         }
-        Command::Doctor { json, load } => doctor::run(&Node::this(), json, load, out).map_err(Failure::Other),
+        Command::Doctor { json, load } => {
+            let node = Node { gpus: Places::of_node(configured_library()), ..Node::this() };
+            doctor::run(&node, json, load, out).map_err(Failure::Other)
+        }
     }
+}
+
+/// What is wrong with a configuration is for `check` to say: then the library is looked for in the usual places.
+fn configured_library() -> Option<PathBuf> {
+    let config = Sources::of_process(None).and_then(|sources| Config::load(&sources));
+    config.ok().filter(|config| config.gpu.enabled).and_then(|config| config.gpu.library)
 }
 
 fn start(config: Config, sources: Sources) -> Result<Start> {

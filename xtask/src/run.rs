@@ -90,6 +90,7 @@ fn say_where_to_look(agent: &Agent) {
         ("healthz", "is it well, and what this kernel allowed"),
         ("api/v1/latency", "rates and quantiles of each model"),
         ("api/v1/requests", "the newest requests, one by one"),
+        ("api/v1/gpus", "the GPUs, where there are any, and who uses them"),
         ("api/v1/workloads", "the inference servers of this node"),
     ] {
         println!("       {:<42} {what}", format!("http://{address}/{path}"));

@@ -1,6 +1,6 @@
 //! Which inference servers run on the node now.
 //!
-//! In: a node. Out: the servers that the agent would follow, found and labelled as it does. Reads no
+//! In: a node. Out: the servers that the agent would follow, found and labelled as it does. Reads no rules of the
 //! configuration, so rules and names of the operator's own are left out, which the text says.
 
 use serde::Serialize;
