@@ -190,6 +190,33 @@ enum Step {
     Faults,
 }
 
+impl Step {
+    fn is_possible(self, state: State, reclaims: u32) -> bool {
+        let on = state == State::Runs;
+        let may_come = matches!(state, State::Waits | State::Throttled);
+        match self {
+            Self::Leaves(_) | Self::BeginsReclaim | Self::Faults => on,
+            Self::EndsReclaim => on && reclaims > 0,
+            Self::Comes => may_come,
+            Self::ComesUntold(_) => may_come && reclaims == 0,
+            Self::Wakes(_) => true,
+        }
+    }
+}
+
+/// What the time is that passes now.
+fn kind_of(state: State, reclaims: u32) -> Option<Stall> {
+    match state {
+        State::Runs if reclaims > 0 => Some(Stall::MemoryReclaim),
+        State::Runs | State::Sleeps => None,
+        State::Stopped => Some(Stall::Stopped),
+        State::Throttled => Some(Stall::CpuThrottle),
+        State::Waits => Some(Stall::RunQueue),
+        State::Reclaims => Some(Stall::MemoryReclaim),
+        State::Io => Some(Stall::BlockIo),
+    }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let off = prop_oneof![
         Just(State::Sleeps),
@@ -246,29 +273,12 @@ proptest! {
         let (mut executed, mut untold) = (0, 0);
         // Waits for a disk are of one of two kinds: compared together.
         for (step, took) in steps {
-            let kind = match state {
-                State::Runs if reclaims > 0 => Some(Stall::MemoryReclaim),
-                State::Runs | State::Sleeps => None,
-                State::Stopped => Some(Stall::Stopped),
-                State::Throttled => Some(Stall::CpuThrottle),
-                State::Waits => Some(Stall::RunQueue),
-                State::Reclaims => Some(Stall::MemoryReclaim),
-                State::Io => Some(Stall::BlockIo),
-            };
-            let on = state == State::Runs;
-            let possible = match step {
-                Step::Leaves(_) | Step::BeginsReclaim | Step::Faults => on,
-                Step::EndsReclaim => on && reclaims > 0,
-                Step::Comes => matches!(state, State::Waits | State::Throttled),
-                Step::ComesUntold(_) => reclaims == 0 && matches!(state, State::Waits | State::Throttled),
-                Step::Wakes(_) => true,
-            };
-            if !possible {
+            if !step.is_possible(state, reclaims) {
                 continue;
             }
             now += took;
-            executed += if on { took } else { 0 };
-            if let Some(kind) = kind {
+            executed += if state == State::Runs { took } else { 0 };
+            if let Some(kind) = kind_of(state, reclaims) {
                 sums[kind as usize] += took;
             }
             match step {

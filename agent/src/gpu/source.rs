@@ -1,11 +1,14 @@
 //! What a GPU can be asked, whoever answers: the driver's library, or a script of a test.
 //!
 //! In: calls, each of which may take its time or never return: only threads of the room's own make them. Out: a
-//! [`Reading`], in which what the card, the driver or the rights do not allow is `None`, never 0.
+//! [`Reading`], in which what the card, the driver or the rights do not allow is `None`, never 0. What of it is a
+//! [`Serialize`] is shown by the API as it is.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::clock::BootTime;
 
@@ -256,7 +259,7 @@ pub struct EccCounts {
 }
 
 /// Rows of memory that were replaced by spare ones (Ampere and later).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RemappedRows {
     pub corrected: u32,
     pub uncorrected: u32,
@@ -267,14 +270,14 @@ pub struct RemappedRows {
 }
 
 /// Pages of memory that are used no more (before Ampere).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RetiredPages {
     pub corrected: u32,
     pub uncorrected: u32,
     pub pending: Option<bool>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pcie {
     pub generation: Option<u32>,
     pub generation_max: Option<u32>,
@@ -288,7 +291,7 @@ pub struct Pcie {
 }
 
 /// Errors of all links together, since the driver was loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NvLink {
     pub links_active: u32,
     pub replay_errors: Option<u64>,
@@ -297,7 +300,7 @@ pub struct NvLink {
 }
 
 /// Parts of the time, 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Profile {
     /// In which a multiprocessor had work: the mean over all.
     pub sm_active: Option<f64>,

@@ -13,7 +13,7 @@ use super::kept::Kept;
 use super::trend::Trend;
 use super::xid;
 use crate::clock::BootTime;
-use crate::gpu::source::{Instance, NvLink, Profile, RemappedRows, RetiredPages};
+use crate::gpu::source::{Instance, NvLink, Pcie, Profile, RemappedRows, RetiredPages};
 use crate::gpu::{Card, CardState, Gpus, Reading, ThrottleCause, Use};
 
 /// Shared by the pipeline that writes once a second and whoever reads.
@@ -99,53 +99,11 @@ pub struct Values {
     pub memory_clock_max_hertz: Option<u64>,
     pub performance_state: Option<u8>,
     pub fan_speed_percent: Option<u32>,
-    pub profile_ratio: Option<ProfileReport>,
-    pub remapped_rows: Option<RemappedReport>,
-    pub retired_pages: Option<RetiredReport>,
-    pub pcie: PcieReport,
-    pub nvlink: Option<NvLinkReport>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct ProfileReport {
-    pub sm_active: Option<f64>,
-    pub sm_occupancy: Option<f64>,
-    pub tensor_active: Option<f64>,
-    pub memory_active: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct RemappedReport {
-    pub corrected: u32,
-    pub uncorrected: u32,
-    pub pending: bool,
-    pub failed: bool,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct RetiredReport {
-    pub corrected: u32,
-    pub uncorrected: u32,
-    pub pending: Option<bool>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct PcieReport {
-    pub generation: Option<u32>,
-    pub generation_max: Option<u32>,
-    pub width: Option<u32>,
-    pub width_max: Option<u32>,
-    pub sent_bytes_per_second: Option<u64>,
-    pub received_bytes_per_second: Option<u64>,
-    pub replays: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct NvLinkReport {
-    pub links_active: u32,
-    pub replay_errors: Option<u64>,
-    pub recovery_errors: Option<u64>,
-    pub crc_errors: Option<u64>,
+    pub profile_ratio: Option<Profile>,
+    pub remapped_rows: Option<RemappedRows>,
+    pub retired_pages: Option<RetiredPages>,
+    pub pcie: Pcie,
+    pub nvlink: Option<NvLink>,
 }
 
 /// Each `None` where it is not counted.
@@ -276,7 +234,7 @@ fn throttled(reading: &Reading) -> Vec<&'static str> {
 
 impl Values {
     fn of(reading: &Reading, now: BootTime, trend: Trend) -> Self {
-        let (clocks, pcie) = (&reading.clocks, &reading.pcie);
+        let clocks = &reading.clocks;
         let hertz = |megahertz: Option<u32>| megahertz.map(|megahertz| u64::from(megahertz) * 1_000_000);
         let watts = |milliwatts: Option<u32>| milliwatts.map(|milliwatts| f64::from(milliwatts) / 1e3);
         Self {
@@ -303,44 +261,12 @@ impl Values {
             memory_clock_max_hertz: hertz(clocks.memory_max),
             performance_state: reading.performance_state,
             fan_speed_percent: reading.fan_percent,
-            profile_ratio: reading.profile.map(ProfileReport::from),
-            remapped_rows: reading.remapped.map(RemappedReport::from),
-            retired_pages: reading.retired.map(RetiredReport::from),
-            pcie: PcieReport {
-                generation: pcie.generation,
-                generation_max: pcie.generation_max,
-                width: pcie.width,
-                width_max: pcie.width_max,
-                sent_bytes_per_second: pcie.sent_bytes_per_second,
-                received_bytes_per_second: pcie.received_bytes_per_second,
-                replays: pcie.replays,
-            },
-            nvlink: reading.nvlink.map(NvLinkReport::from),
+            profile_ratio: reading.profile,
+            remapped_rows: reading.remapped,
+            retired_pages: reading.retired,
+            pcie: reading.pcie,
+            nvlink: reading.nvlink,
         }
-    }
-}
-
-impl From<Profile> for ProfileReport {
-    fn from(Profile { sm_active, sm_occupancy, tensor_active, memory_active }: Profile) -> Self {
-        Self { sm_active, sm_occupancy, tensor_active, memory_active }
-    }
-}
-
-impl From<RemappedRows> for RemappedReport {
-    fn from(RemappedRows { corrected, uncorrected, pending, failed }: RemappedRows) -> Self {
-        Self { corrected, uncorrected, pending, failed }
-    }
-}
-
-impl From<RetiredPages> for RetiredReport {
-    fn from(RetiredPages { corrected, uncorrected, pending }: RetiredPages) -> Self {
-        Self { corrected, uncorrected, pending }
-    }
-}
-
-impl From<NvLink> for NvLinkReport {
-    fn from(NvLink { links_active, replay_errors, recovery_errors, crc_errors }: NvLink) -> Self {
-        Self { links_active, replay_errors, recovery_errors, crc_errors }
     }
 }
 
