@@ -14,6 +14,7 @@ pub mod http_client;
 pub mod lifecycle;
 pub mod pipeline;
 pub mod probe;
+pub mod quality;
 pub mod registry;
 pub mod request;
 pub mod serving;

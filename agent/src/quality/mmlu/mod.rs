@@ -1,0 +1,1 @@
+//! Results of evaluations on MMLU, as the tools write them.

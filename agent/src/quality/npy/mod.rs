@@ -1,0 +1,1 @@
+//! Reads arrays of numbers as NumPy stores them, strictly and bounded.
