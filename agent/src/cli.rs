@@ -12,7 +12,7 @@ use anyhow::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::doctor::{Cause, Node};
-use crate::command::{check, doctor, top};
+use crate::command::{check, doctor, drift, top};
 use crate::config::{Config, Sources};
 use crate::gpu::nvml::Places;
 use crate::http_client::Address;
@@ -33,6 +33,7 @@ Examples:
   inferscope top                                ... what the servers do now, live
   curl -s http://127.0.0.1:9940/metrics         ... what Prometheus will see
   sudo inferscope run --listen 0.0.0.0:9940   let another host scrape it
+  inferscope drift old.npy new.npy            how far predictions have moved
   inferscope help run                         all about a command
 
 Settings, the strongest first:
@@ -102,6 +103,28 @@ Exit status:
   1  --once, --json: no answer of an agent; live: no terminal
   2  arguments are wrong";
 
+const DRIFT_HELP: &str = "\
+Reads arrays of numbers as np.save writes them: floats of 16, 32 or 64 bits,
+integers or bool, of any shape, up to 16,777,216 numbers. Nothing in a file is
+executed. KL, Jensen-Shannon and population stability are of 50 bins on [0, 1];
+Kolmogorov-Smirnov and Wasserstein of every finite number. KL is infinite where
+RECENT has a number in a bin that BASELINE has not; the smoothed one is not.
+
+With --truth, labels are compared for equality; probabilities against labels of
+0 and 1 are cut at 0.5 first.
+
+Examples:
+  inferscope drift baseline_predictions.npy recent_predictions.npy
+  inferscope drift old.npy new.npy --truth ground_truth.npy
+  inferscope drift old.npy new.npy --json | jq .ks_p_value
+
+In JSON, what is no number is one of the texts \"inf\", \"-inf\", \"nan\"; what
+cannot be had is null.
+
+Exit status:
+  0  scored
+  2  a file was refused, or cannot be read; or arguments are wrong";
+
 /// Measures every request of the language model servers on this node, from the kernel.
 ///
 /// vLLM and other OpenAI-compatible servers are found by themselves and stay as they are: durations, time to
@@ -124,6 +147,22 @@ enum Command {
     /// Show what the servers do now and what holds them up, from an agent's API
     #[command(after_help = TOP_HELP)]
     Top(TopFlags),
+    /// Score two files of predictions: how far RECENT is from BASELINE
+    #[command(after_help = DRIFT_HELP)]
+    Drift {
+        /// Predictions of when the model was good, .npy
+        #[arg(value_name = "BASELINE")]
+        baseline: PathBuf,
+        /// Predictions of now, .npy
+        #[arg(value_name = "RECENT")]
+        recent: PathBuf,
+        /// What RECENT should have been, number by number, .npy
+        #[arg(long, value_name = "TRUTH")]
+        truth: Option<PathBuf>,
+        /// Write JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what this kernel and these permissions allow
     #[command(after_help = Cause::table())]
     Doctor {
@@ -224,6 +263,8 @@ enum Failure {
     /// Arguments that are not understood, or a call for help.
     Arguments(clap::Error),
     Configuration(Error),
+    /// What was to be read is not what it should be.
+    Refused(Error),
     /// The agent, once its log had begun in this form.
     Agent(Error, logs::Format),
     Other(Error),
@@ -243,6 +284,10 @@ impl Failure {
                     "inferscope: {}; `inferscope help` shows where settings come from",
                     paragraph(&error)
                 );
+                EXIT_USAGE
+            }
+            Self::Refused(error) => {
+                eprintln!("inferscope: {}", paragraph(&error));
                 EXIT_USAGE
             }
             Self::Agent(error, logs::Format::Json) => {
@@ -289,6 +334,11 @@ fn execute(
         }
         Command::Top(flags) => {
             top::run(&flags.options(), out).map_err(Failure::Other)?;
+            Ok(0)
+        }
+        Command::Drift { baseline, recent, truth, json } => {
+            let report = drift::score(&drift::Files { baseline, recent, truth }).map_err(Failure::Refused)?;
+            report.write(json, out).map_err(Failure::Other)?;
             Ok(0)
         }
         Command::Doctor { json, load } => {
@@ -359,6 +409,8 @@ mod tests {
             (&["run", "--proc-root", "/"], 2),
             (&["top", "--interval", "1ms"], 2),
             (&["top", "--url", "https://gpu-7"], 2),
+            (&["drift", "one.npy"], 2),
+            (&["drift", "/nowhere/a.npy", "/nowhere/b.npy"], 2),
             (&["help"], 0),
             (&["--version"], 0),
         ];
@@ -393,7 +445,7 @@ mod tests {
     #[test]
     fn help_teaches_each_command() {
         let help = Cli::command().render_long_help().to_string();
-        for word in ["run", "check", "top", "doctor", "Examples:", "INFERSCOPE_<SECTION>_<KEY>"] {
+        for word in ["run", "check", "top", "drift", "doctor", "Examples:", "INFERSCOPE_<SECTION>_<KEY>"] {
             assert!(help.contains(word), "{word} is not in:\n{help}");
         }
         let mut command = Cli::command();

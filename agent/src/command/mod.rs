@@ -5,4 +5,5 @@
 
 pub mod check;
 pub mod doctor;
+pub mod drift;
 pub mod top;
