@@ -105,7 +105,7 @@ Exit status:
 
 const DRIFT_HELP: &str = "\
 Reads arrays of numbers as np.save writes them: floats of 16, 32 or 64 bits,
-integers or bool, of any shape, up to 16,777,216 numbers. Nothing in a file is
+integers or bool, of any shape, up to 10,485,760 numbers. Nothing in a file is
 executed. KL, Jensen-Shannon and population stability are of 50 bins on [0, 1];
 Kolmogorov-Smirnov and Wasserstein of every finite number. KL is infinite where
 RECENT has a number in a bin that BASELINE has not; the smoothed one is not.

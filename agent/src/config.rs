@@ -21,7 +21,7 @@ pub use section::{LimitSettings, SloSettings};
 use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{blame, engine, export, gpu, probe, request, workload};
+use crate::{blame, engine, export, gpu, probe, quality, request, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -46,6 +46,7 @@ pub struct Config {
     pub slow: blame::Settings,
     pub engine: engine::Settings,
     pub gpu: gpu::Settings,
+    pub drift: quality::settings::Settings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
@@ -155,6 +156,7 @@ impl Config {
         self.slow.check()?;
         self.engine.check()?;
         self.gpu.check()?;
+        self.drift.check()?;
         Rules::new(&self.workload)?;
         Ok(())
     }

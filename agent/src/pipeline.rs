@@ -31,11 +31,13 @@ use crate::lifecycle::privileges::{Needs, confine};
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
 use crate::probe::ring::Bell;
+use crate::quality::files::Watch as Predictions;
 use crate::registry::Registries;
 use crate::request::record::{Observation, OpenRequest};
 use crate::request::{Connections, Follow};
 use crate::serving::{why_down, why_stalled};
 use crate::signal::cgroup::CgroupSignal;
+use crate::signal::drift::DriftSignal;
 use crate::signal::energy::EnergySignal;
 use crate::signal::engine::EngineSignal;
 use crate::signal::gpu::GpuSignal;
@@ -90,6 +92,7 @@ pub fn run(start: Start) -> Result<()> {
     shared.health.set_sandbox(confine(&config.sandbox, needs)?);
     pipeline.groups.start()?;
     pipeline.gpus.start(&config.gpu)?;
+    pipeline.predictions.start(&config.drift.files)?;
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
@@ -145,6 +148,7 @@ struct Pipeline {
     engines: Engines,
     groups: Watch,
     gpus: Gpus,
+    predictions: Predictions,
     signals: Vec<Box<dyn Signal>>,
     health: Health,
     account: account::Account,
@@ -166,6 +170,7 @@ impl Pipeline {
         let engine = EngineSignal::new(&mut registries);
         let gpu = GpuSignal::new(config.gpu.enabled, &mut registries);
         let energy = EnergySignal::new(&mut registries);
+        let drift = DriftSignal::new(!config.drift.files.is_empty(), &mut registries);
         let shared = Shared {
             registries,
             health: health.clone(),
@@ -182,6 +187,7 @@ impl Pipeline {
             Box::new(engine),
             Box::new(gpu),
             Box::new(energy),
+            Box::new(drift),
         ];
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
@@ -192,6 +198,7 @@ impl Pipeline {
             engines: Engines::default(),
             groups: Watch::new(Roots::default().proc),
             gpus: Gpus::default(),
+            predictions: Predictions::default(),
             signals,
             health,
             account: account::Account::new(config.sandbox.program_statistics),
@@ -432,7 +439,8 @@ impl Pipeline {
         self.gpus.join(&mut self.workloads);
         let stalls = self.blame.totals();
         let (groups, engines, gpus) = (&groups, &self.engines, &self.gpus);
-        let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus };
+        let predictions = &self.predictions.newest();
+        let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus, predictions };
         for signal in &mut self.signals {
             let ticked = signal.on_tick(&tick);
             account::publish_signal(&self.health, signal.as_ref(), ticked);

@@ -3,6 +3,7 @@
 //! In: what signals and the agent's own health register. Out: one page per exposition format. Does not
 //! know HTTP. Encoding takes only the short locks of single series, so nobody waits for a scrape.
 
+pub mod confidence;
 pub mod totals;
 
 use std::fmt;
@@ -12,6 +13,8 @@ use anyhow::{Context as _, Result};
 use prometheus_client::encoding::{prometheus_protobuf, prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+
+use confidence::Confidence;
 
 /// Room for a page before it grows: about 2,000 series.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -26,6 +29,7 @@ pub struct Registries {
     pub classic: Registry,
     /// On the protobuf page: the same histograms, classic and native in one. `None` where it is off.
     pub native: Option<Registry>,
+    confidence: Option<Confidence>,
 }
 
 impl Registries {
@@ -33,6 +37,18 @@ impl Registries {
     #[must_use]
     pub fn new(native: bool) -> Self {
         Self { native: native.then(Registry::default), ..Self::default() }
+    }
+
+    /// The family that several signals feed: registered when the first asks for it, since the library would put a
+    /// second one of the same name beside it.
+    pub fn confidence(&mut self) -> Confidence {
+        let common = &mut self.common;
+        let registered = || {
+            let confidence = Confidence::default();
+            confidence.register(common);
+            confidence
+        };
+        self.confidence.get_or_insert_with(registered).clone()
     }
 
     /// The page as OpenMetrics 1.0.0, with exemplars.

@@ -10,7 +10,7 @@ use serde::forward_to_deserialize_any;
 use super::section::{LimitSettings, SloSettings};
 use crate::lifecycle::{logs, privileges};
 use crate::workload::rules::Rule;
-use crate::{blame, engine, export, gpu, probe, request};
+use crate::{blame, engine, export, gpu, probe, quality, request};
 
 /// Every variable of the environment that is a setting begins so.
 pub const ENVIRONMENT_PREFIX: &str = "INFERSCOPE_";
@@ -32,8 +32,11 @@ impl Section {
     }
 }
 
+/// Keys that hold lists, which a variable of the environment cannot say.
+const LISTS: [(&str, &str); 1] = [("drift", "files")];
+
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 11] {
+pub(super) fn sections() -> [Section; 12] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),
@@ -43,6 +46,7 @@ pub(super) fn sections() -> [Section; 11] {
         one("slow", fields::<blame::Settings>()),
         one("engine", fields::<engine::Settings>()),
         one("gpu", fields::<gpu::Settings>()),
+        one("drift", fields::<quality::settings::Settings>()),
         one("kernel", fields::<probe::plan::Settings>()),
         one("log", fields::<logs::Settings>()),
         one("sandbox", fields::<privileges::Settings>()),
@@ -59,7 +63,7 @@ pub(super) fn all() -> Vec<String> {
 pub(super) fn variables() -> Vec<(String, &'static str, &'static str)> {
     let mut variables = Vec::new();
     for section in sections().iter().filter(|section| !section.list) {
-        for key in section.keys {
+        for key in section.keys.iter().filter(|key| !LISTS.contains(&(section.name, **key))) {
             let name = format!("{ENVIRONMENT_PREFIX}{}_{key}", section.name).to_ascii_uppercase();
             variables.push((name, section.name, *key));
         }

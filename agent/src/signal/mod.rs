@@ -2,6 +2,7 @@
 //! owns the series that it names. Signals do not import each other.
 
 pub mod cgroup;
+pub mod drift;
 pub mod energy;
 pub mod engine;
 pub mod gpu;
@@ -16,6 +17,7 @@ use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::engine::Engines;
 use crate::gpu::Gpus;
+use crate::quality::files::Standing;
 use crate::request::record::{OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
 
@@ -78,6 +80,8 @@ pub struct Tick<'a> {
     pub engines: &'a Engines,
     /// The GPUs as they stand.
     pub gpus: &'a Gpus,
+    /// Predictions in files, by entry of `drift.files`.
+    pub predictions: &'a [Standing],
 }
 
 #[cfg(test)]

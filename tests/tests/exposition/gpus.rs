@@ -28,6 +28,7 @@ pub fn signal(registries: &mut Registries) {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &gpus(now),
+            predictions: &[],
         })
         .unwrap();
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod gpus;
+mod predictions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -179,6 +180,7 @@ fn node(options: Options) -> Registries {
     let mut registries = Registries::new(options.native_histograms);
     let mut signal = LatencySignal::new(options, &mut registries, START);
     gpus::signal(&mut registries);
+    predictions::signal(&mut registries);
     let state = |listening| WorkloadState {
         workload: workload("llm/chat"),
         up: true,
@@ -196,6 +198,7 @@ fn node(options: Options) -> Registries {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &Gpus::default(),
+            predictions: &[],
         })
         .unwrap();
     for record in records() {
@@ -229,6 +232,7 @@ fn node(options: Options) -> Registries {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &Gpus::default(),
+            predictions: &[],
         })
         .unwrap();
     registries

@@ -16,8 +16,8 @@ pub use number::Kind;
 
 use header::Header;
 
-/// Numbers of one file: 128 MiB of them in memory.
-pub const VALUES_MAX: u64 = 16 << 20;
+/// Numbers of one file: 80 MiB of them in memory, and two files are held at a time.
+pub const VALUES_MAX: u64 = 10 << 20;
 /// NumPy reads no longer header either.
 pub const HEADER_BYTES_MAX: usize = 10_000;
 const MAGIC: &[u8; 6] = b"\x93NUMPY";

@@ -176,6 +176,7 @@ fn tick(signal: &mut EnergySignal, gpus: &Gpus, open: &[OpenRequest], now: u64) 
         groups: &Groups::default(),
         engines: &Engines::default(),
         gpus,
+        predictions: &[],
     };
     signal.on_tick(&tick).unwrap();
 }

@@ -135,6 +135,7 @@ impl Agent {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus,
+            predictions: &[],
         })
     }
 

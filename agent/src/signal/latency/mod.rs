@@ -26,7 +26,7 @@ pub mod tests;
 pub mod view;
 pub mod window;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -41,6 +41,7 @@ use super::{Signal, Tick};
 use crate::blame::Verdict;
 use crate::clock::BootTime;
 use crate::registry::Registries;
+use crate::registry::confidence::Confidence;
 use crate::request::record::{Incomplete, OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
 
@@ -48,6 +49,9 @@ use crate::workload::Workload;
 #[derive(Debug)]
 pub struct LatencySignal {
     store: Arc<Store>,
+    confidence: Confidence,
+    /// Models that have one now.
+    confident: BTreeSet<Arc<str>>,
     view: LatencyView,
     pairs: HashMap<PairLabels, Pair>,
     workloads: HashMap<Arc<str>, WorkloadPart>,
@@ -69,6 +73,8 @@ impl LatencySignal {
         page::register(&store, registries);
         Self {
             store,
+            confidence: registries.confidence(),
+            confident: BTreeSet::new(),
             view: LatencyView::default(),
             pairs: HashMap::new(),
             workloads: HashMap::new(),
@@ -149,6 +155,26 @@ impl LatencySignal {
         }
     }
 
+    /// Its labels have no workload: a model that two workloads serve is one series, the mean over both.
+    fn set_confidence(&mut self) {
+        let mut models: BTreeMap<Arc<str>, (f64, u64)> = BTreeMap::new();
+        for (labels, pair) in &self.pairs {
+            let (sum, count) = pair.confidence();
+            if count > 0 {
+                let total = models.entry(labels.model.clone()).or_default();
+                *total = (total.0 + sum, total.1 + count);
+            }
+        }
+        let source = "live".into();
+        for model in self.confident.iter().filter(|model| !models.contains_key(*model)) {
+            self.confidence.set(model, &source, None);
+        }
+        for (model, (sum, count)) in &models {
+            self.confidence.set(model, &source, Some(sum / *count as f64));
+        }
+        self.confident = models.into_keys().collect();
+    }
+
     fn snapshot(&self) -> LatencySnapshot {
         let watched = self.now.since(self.started);
         let mut models: Vec<_> =
@@ -204,6 +230,7 @@ impl Signal for LatencySignal {
         for pair in self.pairs.values_mut() {
             pair.advance(tick.now);
         }
+        self.set_confidence();
         self.view.publish(self.snapshot());
         Ok(())
     }

@@ -3,9 +3,8 @@
 //! In: the [`Store`]. Out: families in a fixed order, their series in the order of their labels. A scrape
 //! copies the list of series and encodes from the copy, so that adding a model does not wait for it.
 
-use std::collections::BTreeMap;
 use std::fmt::Error;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -46,7 +45,6 @@ impl Collector for Common {
             }
             encode_in_flight(&mut encoder, &pairs)?;
             encode_p95(&mut encoder, &pairs)?;
-            encode_confidence(&mut encoder, &pairs)?;
             encode_cold_start(&mut encoder, &pairs)?;
         }
         if !workloads.is_empty() {
@@ -109,28 +107,6 @@ fn encode_p95(encoder: &mut DescriptorEncoder<'_>, pairs: &Pairs) -> Result<(), 
         encoder.encode_descriptor("inference_latency_p95", help, Some(&Unit::Seconds), MetricType::Gauge)?;
     for (labels, seconds) in present {
         family.encode_family(labels)?.encode_gauge(&seconds)?;
-    }
-    Ok(())
-}
-
-/// Its labels have no workload: a model that two workloads serve is one series, the mean over both.
-fn encode_confidence(encoder: &mut DescriptorEncoder<'_>, pairs: &Pairs) -> Result<(), Error> {
-    let mut models: BTreeMap<&str, (f64, u64)> = BTreeMap::new();
-    for (labels, series) in pairs {
-        let (sum, count) = *series.confidence.lock().unwrap_or_else(PoisonError::into_inner);
-        if count > 0 {
-            let total = models.entry(&labels.model).or_default();
-            *total = (total.0 + sum, total.1 + count);
-        }
-    }
-    if models.is_empty() {
-        return Ok(());
-    }
-    let help = "Mean over the last 5 minutes of the answers' geometric mean token probability.";
-    let mut family = encoder.encode_descriptor("prediction_confidence", help, None, MetricType::Gauge)?;
-    for (model, (sum, count)) in models {
-        let labels = [("model", model), ("source", "live")];
-        family.encode_family(&labels)?.encode_gauge(&(sum / count as f64))?;
     }
     Ok(())
 }

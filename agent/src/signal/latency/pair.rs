@@ -3,7 +3,7 @@
 //! In: records, progress and time, from the one task of the pipeline. Out: the atomics of its
 //! [`PairSeries`], and what the API shows. Which record may be measured is decided here.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bounds::seconds;
@@ -160,7 +160,12 @@ impl Pair {
         }
         self.confidence.advance(now);
         self.series.p95.set(self.duration.quantile(0.95).map(seconds));
-        *self.series.confidence.lock().unwrap_or_else(PoisonError::into_inner) = self.confidence.totals();
+    }
+
+    /// Sum and count of the confidences in the window.
+    #[must_use]
+    pub fn confidence(&self) -> (f64, u64) {
+        self.confidence.totals()
     }
 
     /// What the API shows, of a signal that has `watched` this long.

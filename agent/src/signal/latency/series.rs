@@ -84,8 +84,6 @@ pub struct PairSeries {
     pub stalled: [Count; Stall::ALL.len()],
     /// Seconds; absent without requests in the window.
     pub p95: OptionalGauge,
-    /// Sum and count of the window.
-    pub confidence: Mutex<(f64, u64)>,
     /// Seconds; absent where the start was not seen.
     pub cold_start: [OptionalGauge; START_PHASES.len()],
     pub duration: Distribution,
@@ -120,7 +118,6 @@ impl PairSeries {
             in_flight: Count::default(),
             stalled: Default::default(),
             p95: OptionalGauge::absent(),
-            confidence: Mutex::default(),
             cold_start: std::array::from_fn(|_| OptionalGauge::absent()),
             duration: distribution(&bounds::with_thresholds(bounds::DURATION, &options.duration_thresholds)),
             ttft: distribution(&bounds::with_thresholds(bounds::TTFT, &options.ttft_thresholds)),

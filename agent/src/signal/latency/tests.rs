@@ -84,6 +84,7 @@ impl Bench {
                 groups: &Groups::default(),
                 engines: &Engines::default(),
                 gpus: &Gpus::default(),
+                predictions: &[],
             })
             .unwrap();
     }

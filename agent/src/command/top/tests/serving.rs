@@ -254,6 +254,7 @@ fn agent() -> Shared {
                 groups: &Groups::default(),
                 engines: &Engines::default(),
                 gpus: &gpus,
+                predictions: &[],
             };
             signal.on_tick(&tick).unwrap();
         }
