@@ -27,9 +27,9 @@ const MIXED_REQUESTS: usize = 60;
 /// Whatever is waited for comes in this time, or not at all.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// The founding document's expressions on latency and GPUs, verbatim; alerts without their comparison, but for those whose
+/// The founding document's expressions on latency, GPUs, drift and accuracy, verbatim; alerts without their comparison, but for those whose
 /// threshold the simulated GPUs are beyond.
-const FOUNDING: [&str; 20] = [
+const FOUNDING: [&str; 26] = [
     "histogram_quantile(0.50, rate(vllm_request_duration_seconds_bucket[5m]))",
     "histogram_quantile(0.95, rate(vllm_request_duration_seconds_bucket[5m]))",
     "histogram_quantile(0.99, rate(vllm_request_duration_seconds_bucket[5m]))",
@@ -44,6 +44,12 @@ const FOUNDING: [&str; 20] = [
     "rate(inference_latency_p95_seconds[1h])",
     "rate(inference_latency_p95_seconds[5m])",
     "deriv(inference_latency_p95_seconds[1h])",
+    "rate(model_correct_predictions_total[1h]) / rate(model_total_predictions_total[1h])",
+    "rate(false_positives_total[1h]) / rate(total_predictions[1h])",
+    "model_validation_accuracy",
+    "kolmogorov_smirnov_test_p_value",
+    "model_drift_score",
+    "model_accuracy",
     "gpu_memory_used_bytes / gpu_memory_total_bytes",
     "gpu_temperature_celsius",
     "gpu_utilization_percent",
@@ -76,9 +82,10 @@ impl Scene {
         let server = stage.start_server(&["--script", STEADY_SCRIPT]).unwrap();
         let library = nvml_sim::install(stage.path(), GPUS).unwrap().library;
         let settings = format!(
-            "{}[export]\nnative_histograms = {native_histograms}\n[gpu]\nlibrary = \"{}\"\n",
+            "{}[export]\nnative_histograms = {native_histograms}\n[gpu]\nlibrary = \"{}\"\n{}",
             stage.rule(),
-            library.display()
+            library.display(),
+            predictions(stage.path())
         );
         let agent = stage.start_agent(&settings).unwrap();
         Self { stage, server, agent }
@@ -110,12 +117,38 @@ impl Scene {
         let count = STEADY_REQUESTS + MIXED_REQUESTS;
         let records = records_when(&self.agent, WAIT_MAX, |records| records.len() >= count).unwrap();
         assert_eq!(records.len(), count);
+        // A second version, which is what the rates of counters show.
+        replace_predictions(self.stage.path(), "a2_bool_i4");
         records
     }
 
     fn stop(self) {
         self.agent.stop().unwrap();
         self.server.stop().unwrap();
+    }
+}
+
+/// A model's files, and the entry that names them.
+fn predictions(folder: &Path) -> String {
+    replace_predictions(folder, "a3_prob_vs_label");
+    let vector = |name: &str| format!("{}/drift-vectors/{name}.npy", env!("CARGO_MANIFEST_DIR"));
+    format!(
+        "[[drift.files]]\nmodel = \"granite\"\nbaseline = \"{}\"\nrecent = \"{}\"\ntruth = \"{}\"\n\
+         validation = \"{}\"\nvalidation_truth = \"{}\"\ninterval = \"1s\"\n",
+        vector("good/10_bool.baseline"),
+        folder.join("recent.npy").display(),
+        folder.join("truth.npy").display(),
+        vector("accuracy/a1_i4_i8.pred"),
+        vector("accuracy/a1_i4_i8.truth"),
+    )
+}
+
+/// As somebody who replaces files at once, the truth first.
+fn replace_predictions(folder: &Path, pair: &str) {
+    for (side, name) in [("truth", "truth.npy"), ("pred", "recent.npy")] {
+        let vector = format!("{}/drift-vectors/accuracy/{pair}.{side}.npy", env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(vector, folder.join("new.npy")).unwrap();
+        std::fs::rename(folder.join("new.npy"), folder.join(name)).unwrap();
     }
 }
 
@@ -160,6 +193,8 @@ fn check_founding(prometheus: &Prometheus) {
     // The other one is not beyond any threshold.
     let full = prometheus.query("(gpu_memory_used_bytes / gpu_memory_total_bytes) > 0.9").unwrap();
     assert_eq!(full.len(), 1, "{full:?}");
+    let accuracy = "rate(model_correct_predictions_total[1h]) / rate(model_total_predictions_total[1h])";
+    assert!((value(accuracy) - 0.9475).abs() < 1e-9, "of the second version alone");
     // Whatever was scraped was read whole, every time.
     assert_eq!(value("min_over_time(up[5m])"), 1.0);
 }
