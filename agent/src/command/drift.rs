@@ -62,10 +62,14 @@ fn compare(recent: &Array, path: &Path, truth: &Path) -> Result<Accuracy> {
         .map_err(|why| anyhow!("compare {} with {}: {why}", path.display(), truth.display()))
 }
 
+/// With six places, and small ones by their exponent: a probability of 1e-84 is not 0.
+fn plain(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-4 { format!("{value:.3e}") } else { format!("{value:.6}") }
+}
+
 fn text(report: &Report) -> String {
     let Report { scores, accuracy } = report;
-    let maybe =
-        |value: Option<f64>| value.map_or_else(|| "cannot be had".to_owned(), |value| format!("{value:.6}"));
+    let maybe = |value: Option<f64>| value.map_or_else(|| "cannot be had".to_owned(), plain);
     let method = match scores.ks_method {
         Some(Method::Exact) => " (exact)",
         Some(Method::Asymptotic) => " (asymptotic)",
@@ -133,6 +137,8 @@ mod tests {
         let text = scored("09_i4_labels", Some("good/09_i4_labels.recent.npy"), false).unwrap();
         assert!(text.contains("accuracy                 1.000000 (800 of 800 right)\n"), "{text}");
         assert!(text.contains("recent                   800 numbers, "), "{text}");
+        let text = scored("02_shift_f8", None, false).unwrap();
+        assert!(text.contains("0.259000, p 1.001e-84 (exact)"), "{text}");
     }
 
     #[test]
