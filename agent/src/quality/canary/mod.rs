@@ -1,1 +1,0 @@
-//! Questions that are asked of the server itself.

@@ -1,1 +1,0 @@
-//! Has what requests show changed? Streams of numbers against a reference, with a chosen time between false alarms.

@@ -1,1 +1,0 @@
-//! Results of evaluations on MMLU, as the tools write them.
