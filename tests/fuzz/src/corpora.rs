@@ -62,7 +62,7 @@ macro_rules! replays {
     };
 }
 
-replays! { btf command config connection document framing http json negotiate node ring sse }
+replays! { btf command config connection document framing http json negotiate node npy ring sse }
 
 #[test]
 fn every_target_is_replayed_and_every_corpus_has_a_target() {

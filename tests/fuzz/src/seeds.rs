@@ -1,5 +1,8 @@
 //! Inputs that engine and tests begin with: real conversations, as the scripted server and client make them.
 
+use std::fs;
+use std::path::Path;
+
 use inferscope_common::socket::SocketKind;
 use inferscope_tests::client::{Planned, Source, planned};
 use inferscope_tests::fake_server::{Ask, SCENARIOS, Step, plan, scenario};
@@ -10,6 +13,8 @@ use crate::talk::{Kernel, script};
 /// Longest answer in a seed: of a longer one the first writes.
 const WRITES_MAX: usize = 12;
 const ANSWER_BYTES_MAX: usize = 6 << 10;
+/// Longest file of numbers in a seed.
+const NPY_BYTES_MAX: usize = 1 << 10;
 
 /// What one client sends and its server writes, call by call.
 pub(crate) struct Talk {
@@ -70,6 +75,7 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "json" => json(),
         "negotiate" => negotiate(),
         "node" => node(),
+        "npy" => npy(),
         "ring" => ring(),
         "sse" => sse(),
         other => panic!("no seeds for {other}"),
@@ -139,6 +145,30 @@ fn http() -> Vec<(String, Vec<u8>)> {
     let traced = b"POST http://h/v1/completions/?a HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\
         traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ncontent-encoding: br\r\n\r\n";
     seeds.push(("request-traced".to_owned(), [&[0, 0], &traced[..]].concat()));
+    seeds
+}
+
+/// Small files of every kind of number, and those that nobody should read.
+fn npy() -> Vec<(String, Vec<u8>)> {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../drift-vectors");
+    let mut seeds = Vec::new();
+    for folder in ["good", "accuracy", "bad"] {
+        for entry in fs::read_dir(vectors.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            if bytes.len() <= NPY_BYTES_MAX {
+                let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                seeds.push((name, [&[9, 0][..], &bytes].concat()));
+            }
+        }
+    }
+    for (descr, numbers) in [("<f2", 2), (">f4", 4), ("<i8", 8), (">u2", 2), ("|b1", 1), ("|i1", 1)] {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': True, 'shape': (2, 3), }}\n");
+        let length = (header.len() as u16).to_le_bytes();
+        let start = [&b"\x02\0\x93NUMPY\x01\0"[..], &length, header.as_bytes()].concat();
+        seeds.push((format!("kind-{}", &descr[1..]), [start, vec![1; 6 * numbers]].concat()));
+    }
+    seeds.sort();
     seeds
 }
 

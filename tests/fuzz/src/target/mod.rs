@@ -10,6 +10,7 @@ pub mod http;
 pub mod json;
 pub mod negotiate;
 pub mod node;
+pub mod npy;
 pub mod ring;
 pub mod sse;
 
@@ -23,7 +24,7 @@ pub struct Target {
 }
 
 /// Every target, in alphabetical order.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "btf", run: btf::run },
     Target { name: "command", run: command::run },
     Target { name: "config", run: config::run },
@@ -34,6 +35,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "json", run: json::run },
     Target { name: "negotiate", run: negotiate::run },
     Target { name: "node", run: node::run },
+    Target { name: "npy", run: npy::run },
     Target { name: "ring", run: ring::run },
     Target { name: "sse", run: sse::run },
 ];
