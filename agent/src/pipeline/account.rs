@@ -12,6 +12,7 @@
 //! | `stall_sent` | `stall_taken`, lost at `stall_ring` as `undecodable` |
 //! | `stall_taken` | stalls that are somebody's, lost at `stall` as `unclaimed` |
 //!
+//! `request_own` is the part of `request_finished` that the agent asked itself (the canary): it leaves no record.
 //! `connection_missed` is the part of what the ring lost that shows as a gap in a connection's numbers: what was
 //! under way there is incomplete. Lost at `program` as `recursion`: runs that the kernel skipped, of programs that
 //! run for unwatched processes too, so at most so many calls were not seen. `call_taken_over` are those of reads and
@@ -177,6 +178,7 @@ fn publish_requests(health: &Health, counts: &Counts) {
         ("connection_missed", counts.events_missed),
         ("request_begun", counts.requests_begun),
         ("request_finished", counts.requests_finished),
+        ("request_own", counts.requests_own),
         ("request_void", counts.requests_void),
     ] {
         health.set_events(stage, total);

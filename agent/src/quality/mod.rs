@@ -4,6 +4,7 @@
 //! `signal/drift` exports what comes out.
 
 pub mod files;
+pub mod mmlu;
 pub mod npy;
 pub mod score;
 pub mod settings;

@@ -438,9 +438,13 @@ impl Connection {
         &'a self,
         now: BootTime,
         stalled_after: Duration,
+        own: Option<&'a str>,
     ) -> impl Iterator<Item = OpenRequest> + 'a {
-        let inference =
-            self.exchanges.iter().enumerate().filter(|(_, exchange)| exchange.route().is_inference());
+        let inference = self
+            .exchanges
+            .iter()
+            .enumerate()
+            .filter(move |(_, exchange)| exchange.route().is_inference() && !exchange.is_own(own));
         inference.map(move |(place, exchange)| {
             exchange.open(now, stalled_after, place == 0 && self.blocked.is_some())
         })

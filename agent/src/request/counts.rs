@@ -27,6 +27,8 @@ pub struct Counts {
     pub requests_begun: u64,
     /// Records of requests, of whatever route.
     pub requests_finished: u64,
+    /// Those of them that the agent asked itself: they leave no record.
+    pub requests_own: u64,
     /// What began like a request and was none.
     pub requests_void: u64,
     /// Requests that ended before their head was complete, so that nothing says what they were.

@@ -25,6 +25,8 @@ pub struct Outlet<'a> {
     pub models: &'a mut ModelLabels,
     pub out: &'a mut Vec<Observation>,
     pub counts: &'a mut Counts,
+    /// What the request ids of the agent's own requests begin with.
+    pub own: Option<&'a str>,
 }
 
 /// The read that brought a request's first byte.
@@ -250,6 +252,10 @@ impl Exchange {
         if let Some(why) = self.incomplete {
             outlet.counts.incomplete(why);
         }
+        if self.is_own(outlet.own) {
+            outlet.counts.requests_own += 1;
+            return;
+        }
         let model = if self.route().is_inference() {
             self.write_ends(end, outlet);
             self.progress(end, outlet);
@@ -259,6 +265,12 @@ impl Exchange {
         };
         let record = self.into_record(end, ending, model);
         outlet.out.push(Observation::Finished(Box::new(record)));
+    }
+
+    /// The agent asked it itself: it is nobody's latency, and names no model.
+    pub fn is_own(&self, own: Option<&str>) -> bool {
+        let id = self.head.as_ref().and_then(|head| head.request_id.as_deref());
+        matches!((own, id), (Some(own), Some(id)) if id.starts_with(own))
     }
 
     fn into_record(self: Box<Self>, end: BootTime, ending: Ending, model: Arc<str>) -> RequestRecord {

@@ -73,6 +73,8 @@ pub struct Connections {
     ends: Ends,
     /// When the open Unix sockets were last looked at.
     unix_seen: BootTime,
+    /// What the request ids of the agent's own requests begin with.
+    own: Option<Box<str>>,
 }
 
 impl std::fmt::Debug for Connections {
@@ -96,12 +98,19 @@ impl Connections {
             counts: Counts::default(),
             ends: Ends::default(),
             unix_seen: BootTime::default(),
+            own: None,
         }
     }
 
     /// A request is stalled when no byte of it has passed for so long.
     pub fn set_stalled_after(&mut self, stalled_after: Duration) {
         self.settings.stalled_after = stalled_after;
+    }
+
+    /// Requests whose id (`x-request-id`) begins so are the agent's own: they are counted, and are in nothing else.
+    /// What begins so has to be hard to guess, or a client could keep its requests out of what is measured.
+    pub fn set_own(&mut self, own: Box<str>) {
+        self.own = Some(own);
     }
 
     /// Takes the next event of a socket. `workload` is that of the process which made it; `None` for what
@@ -179,7 +188,9 @@ impl Connections {
             self.counts.events_followed += 1;
         }
         let before = (connection.requests(), connection.held());
-        let next = connection.on_event(event, room, &mut Outlet { models, out, counts: &mut self.counts });
+        let (counts, own) = (&mut self.counts, self.own.as_deref());
+        let mut outlet = Outlet { models, out, counts, own };
+        let next = connection.on_event(event, room, &mut outlet);
         self.requests = self.requests + connection.requests() - before.0;
         self.held = self.held + connection.held() - before.1;
         if next == Next::Gone {
@@ -269,7 +280,7 @@ impl Connections {
     pub fn open(&self, now: BootTime) -> Vec<OpenRequest> {
         self.connections
             .values()
-            .flat_map(|connection| connection.open(now, self.settings.stalled_after))
+            .flat_map(|connection| connection.open(now, self.settings.stalled_after, self.own.as_deref()))
             .collect()
     }
 
@@ -296,12 +307,13 @@ impl Connections {
         out: &mut Vec<Observation>,
         how: impl Fn(u64, &Connection) -> Option<(Close, BootTime)>,
     ) {
-        let Self { connections, requests, held, counts, .. } = self;
+        let Self { connections, requests, held, counts, own, .. } = self;
+        let own = own.as_deref();
         connections.retain(|&socket, connection| {
             let Some((how, time)) = how(socket, connection) else { return true };
             *requests -= connection.requests();
             *held -= ENTRY_BYTES + connection.held();
-            connection.close(how, time, &mut Outlet { models, out, counts });
+            connection.close(how, time, &mut Outlet { models, out, counts, own });
             false
         });
     }

@@ -37,6 +37,28 @@ fn other_requests_are_records_with_their_route() {
     assert!(trace.open().is_empty());
 }
 
+#[test]
+fn requests_of_the_agent_itself_are_counted_and_leave_nothing_else() {
+    let mut trace = Trace::new();
+    trace.connections.set_own("inferscope-canary-5eed-".into());
+    let ask = |id: &str| {
+        let body = r#"{"model":"secret"}"#;
+        let head = "POST /v1/completions HTTP/1.1\r\ncontent-type: application/json";
+        format!("{head}\r\nx-request-id: {id}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    trace.at(100).read(ask("inferscope-canary-5eed-1"));
+    assert!(trace.open().is_empty());
+    trace.write(answer());
+    assert!(trace.out.is_empty(), "{:?}", trace.out);
+    // Nearly so is somebody else's.
+    trace.read(ask("inferscope-canary-5eef-1"));
+    assert_eq!(trace.open().len(), 1);
+    trace.write(answer());
+    assert_eq!(trace.records().len(), 1);
+    let counts = trace.connections.counts();
+    assert_eq!((counts.requests_finished, counts.requests_own), (2, 1));
+}
+
 fn check_bodiless(method: &str, head: &str) {
     let mut trace = Trace::new();
     trace.at(100).read(format!("{method} / HTTP/1.1\r\n\r\n")).at(200).write(head);
