@@ -47,6 +47,7 @@ pub struct Config {
     pub engine: engine::Settings,
     pub gpu: gpu::Settings,
     pub drift: quality::settings::Settings,
+    pub mmlu: quality::mmlu::settings::Settings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
@@ -157,6 +158,7 @@ impl Config {
         self.engine.check()?;
         self.gpu.check()?;
         self.drift.check()?;
+        self.mmlu.check()?;
         Rules::new(&self.workload)?;
         Ok(())
     }

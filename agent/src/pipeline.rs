@@ -6,6 +6,7 @@
 mod account;
 mod beat;
 mod follow;
+mod signals;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,19 +32,10 @@ use crate::lifecycle::privileges::{Needs, confine};
 use crate::lifecycle::{Lifecycle, LifecycleEvent, STOP_WITHIN, ServiceManager};
 use crate::probe::Probe;
 use crate::probe::ring::Bell;
-use crate::quality::files::Watch as Predictions;
-use crate::registry::Registries;
+use crate::quality::Quality;
 use crate::request::record::{Observation, OpenRequest};
 use crate::request::{Connections, Follow};
 use crate::serving::{why_down, why_stalled};
-use crate::signal::cgroup::CgroupSignal;
-use crate::signal::drift::DriftSignal;
-use crate::signal::energy::EnergySignal;
-use crate::signal::engine::EngineSignal;
-use crate::signal::gpu::GpuSignal;
-use crate::signal::latency::LatencySignal;
-use crate::signal::slow::SlowSignal;
-use crate::signal::stalls::StallSignal;
 use crate::signal::{Signal, Tick};
 use crate::workload::labels::ModelLabels;
 use crate::workload::node::Roots;
@@ -92,7 +84,7 @@ pub fn run(start: Start) -> Result<()> {
     shared.health.set_sandbox(confine(&config.sandbox, needs)?);
     pipeline.groups.start()?;
     pipeline.gpus.start(&config.gpu)?;
-    pipeline.predictions.start(&config.drift.files)?;
+    pipeline.quality.start(&config.drift, &config.mmlu)?;
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
@@ -148,7 +140,7 @@ struct Pipeline {
     engines: Engines,
     groups: Watch,
     gpus: Gpus,
-    predictions: Predictions,
+    quality: Quality,
     signals: Vec<Box<dyn Signal>>,
     health: Health,
     account: account::Account,
@@ -161,34 +153,7 @@ struct Pipeline {
 impl Pipeline {
     fn new(config: &Config) -> Result<(Self, Arc<Shared>)> {
         let now = BootTime::now();
-        let mut registries = Registries::new(config.export.native_histograms);
-        let health = Health::new(&mut registries.common);
-        let latency = LatencySignal::new(config.latency(), &mut registries, now);
-        let slow = SlowSignal::new(&mut registries);
-        let stalls = StallSignal::new(&mut registries);
-        let cgroup = CgroupSignal::new(&mut registries);
-        let engine = EngineSignal::new(&mut registries);
-        let gpu = GpuSignal::new(config.gpu.enabled, &mut registries);
-        let energy = EnergySignal::new(&mut registries);
-        let drift = DriftSignal::new(!config.drift.files.is_empty(), &mut registries);
-        let shared = Shared {
-            registries,
-            health: health.clone(),
-            latency: latency.view(),
-            slow: slow.view(),
-            stalls: stalls.view(),
-            gpus: gpu.view(),
-        };
-        let signals: Vec<Box<dyn Signal>> = vec![
-            Box::new(latency),
-            Box::new(slow),
-            Box::new(stalls),
-            Box::new(cgroup),
-            Box::new(engine),
-            Box::new(gpu),
-            Box::new(energy),
-            Box::new(drift),
-        ];
+        let (signals, shared) = signals::all(config, now);
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
@@ -198,9 +163,9 @@ impl Pipeline {
             engines: Engines::default(),
             groups: Watch::new(Roots::default().proc),
             gpus: Gpus::default(),
-            predictions: Predictions::default(),
+            quality: Quality::default(),
             signals,
-            health,
+            health: shared.health.clone(),
             account: account::Account::new(config.sandbox.program_statistics),
             observations: Vec::new(),
             ignored: Vec::new(),
@@ -439,8 +404,8 @@ impl Pipeline {
         self.gpus.join(&mut self.workloads);
         let stalls = self.blame.totals();
         let (groups, engines, gpus) = (&groups, &self.engines, &self.gpus);
-        let predictions = &self.predictions.newest();
-        let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus, predictions };
+        let quality = &self.quality.newest();
+        let tick = Tick { now, workloads: &states, open: &open, stalls, groups, engines, gpus, quality };
         for signal in &mut self.signals {
             let ticked = signal.on_tick(&tick);
             account::publish_signal(&self.health, signal.as_ref(), ticked);

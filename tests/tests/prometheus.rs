@@ -27,9 +27,9 @@ const MIXED_REQUESTS: usize = 60;
 /// Whatever is waited for comes in this time, or not at all.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// The founding document's expressions on latency, GPUs, drift and accuracy, verbatim; alerts without their comparison, but for those whose
+/// The founding document's expressions on latency, GPUs, drift, accuracy and MMLU, verbatim; alerts without their comparison, but for those whose
 /// threshold the simulated GPUs are beyond.
-const FOUNDING: [&str; 26] = [
+const FOUNDING: [&str; 27] = [
     "histogram_quantile(0.50, rate(vllm_request_duration_seconds_bucket[5m]))",
     "histogram_quantile(0.95, rate(vllm_request_duration_seconds_bucket[5m]))",
     "histogram_quantile(0.99, rate(vllm_request_duration_seconds_bucket[5m]))",
@@ -49,6 +49,7 @@ const FOUNDING: [&str; 26] = [
     "model_validation_accuracy",
     "kolmogorov_smirnov_test_p_value",
     "model_drift_score",
+    "mmlu_benchmark_score",
     "model_accuracy",
     "gpu_memory_used_bytes / gpu_memory_total_bytes",
     "gpu_temperature_celsius",
@@ -134,12 +135,14 @@ fn predictions(folder: &Path) -> String {
     let vector = |name: &str| format!("{}/drift-vectors/{name}.npy", env!("CARGO_MANIFEST_DIR"));
     format!(
         "[[drift.files]]\nmodel = \"granite\"\nbaseline = \"{}\"\nrecent = \"{}\"\ntruth = \"{}\"\n\
-         validation = \"{}\"\nvalidation_truth = \"{}\"\ninterval = \"1s\"\n",
+         validation = \"{}\"\nvalidation_truth = \"{}\"\ninterval = \"1s\"\n\
+         [mmlu]\nresults = [{{ model = \"granite\", path = \"{}/mmlu-examples/full-57\" }}]\n",
         vector("good/10_bool.baseline"),
         folder.join("recent.npy").display(),
         folder.join("truth.npy").display(),
         vector("accuracy/a1_i4_i8.pred"),
         vector("accuracy/a1_i4_i8.truth"),
+        env!("CARGO_MANIFEST_DIR"),
     )
 }
 

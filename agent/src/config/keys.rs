@@ -33,10 +33,10 @@ impl Section {
 }
 
 /// Keys that hold lists, which a variable of the environment cannot say.
-const LISTS: [(&str, &str); 1] = [("drift", "files")];
+const LISTS: [(&str, &str); 2] = [("drift", "files"), ("mmlu", "results")];
 
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 12] {
+pub(super) fn sections() -> [Section; 13] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),
@@ -47,6 +47,7 @@ pub(super) fn sections() -> [Section; 12] {
         one("engine", fields::<engine::Settings>()),
         one("gpu", fields::<gpu::Settings>()),
         one("drift", fields::<quality::settings::Settings>()),
+        one("mmlu", fields::<quality::mmlu::settings::Settings>()),
         one("kernel", fields::<probe::plan::Settings>()),
         one("log", fields::<logs::Settings>()),
         one("sandbox", fields::<privileges::Settings>()),

@@ -222,7 +222,7 @@ fn every_scalar_can_be_said_by_the_environment() {
         let text = match default {
             Some(toml::Value::Boolean(_)) => "true".to_owned(),
             Some(toml::Value::Integer(_)) => "7".to_owned(),
-            Some(toml::Value::Float(_)) => "7.5".to_owned(),
+            Some(toml::Value::Float(default)) => default.to_string(),
             Some(toml::Value::String(text)) => text,
             None if (section, key) == ("gpu", "library") => "/lib/libnvidia-ml.so.1".to_owned(),
             None => "300ms".to_owned(),

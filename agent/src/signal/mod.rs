@@ -7,6 +7,7 @@ pub mod energy;
 pub mod engine;
 pub mod gpu;
 pub mod latency;
+pub mod mmlu;
 pub mod slow;
 pub mod stalls;
 
@@ -17,7 +18,7 @@ use crate::cgroup::Groups;
 use crate::clock::BootTime;
 use crate::engine::Engines;
 use crate::gpu::Gpus;
-use crate::quality::files::Standing;
+use crate::quality::Standings;
 use crate::request::record::{OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
 
@@ -80,8 +81,8 @@ pub struct Tick<'a> {
     pub engines: &'a Engines,
     /// The GPUs as they stand.
     pub gpus: &'a Gpus,
-    /// Predictions in files, by entry of `drift.files`.
-    pub predictions: &'a [Standing],
+    /// What files say of the models' quality.
+    pub quality: &'a Standings,
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ fn series(models: usize) -> usize {
         groups: &groups,
         engines,
         gpus: &gpus,
-        predictions: &[],
+        quality: &crate::quality::Standings::default(),
     };
     let took = Vector::of_times([(Cause::Rest, Duration::from_millis(120))]);
     let verdict =

@@ -28,7 +28,7 @@ pub fn signal(registries: &mut Registries) {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &gpus(now),
-            predictions: &[],
+            quality: &inferscope::quality::Standings::default(),
         })
         .unwrap();
     }

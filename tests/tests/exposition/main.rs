@@ -198,7 +198,7 @@ fn node(options: Options) -> Registries {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &Gpus::default(),
-            predictions: &[],
+            quality: &inferscope::quality::Standings::default(),
         })
         .unwrap();
     for record in records() {
@@ -232,7 +232,7 @@ fn node(options: Options) -> Registries {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &Gpus::default(),
-            predictions: &[],
+            quality: &inferscope::quality::Standings::default(),
         })
         .unwrap();
     registries

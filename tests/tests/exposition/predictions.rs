@@ -8,6 +8,7 @@ use inferscope::blame::Totals;
 use inferscope::cgroup::Groups;
 use inferscope::engine::Engines;
 use inferscope::gpu::Gpus;
+use inferscope::quality::Standings;
 use inferscope::quality::files::{Counted, Scored, Standing};
 use inferscope::quality::npy::{Array, read_file};
 use inferscope::quality::score::{Scores, accuracy};
@@ -42,7 +43,7 @@ pub fn signal(registries: &mut Registries) {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &Gpus::default(),
-            predictions: &standings,
+            quality: &Standings { predictions: standings.into(), ..Standings::default() },
         })
         .unwrap();
 }

@@ -4,17 +4,29 @@
 //! is still being written, or makes no sense, leaves the last good scores as they are: their age tells.
 
 mod reader;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use watch::Watch;
-
 use crate::clock::BootTime;
 use crate::quality::score::Scores;
 use crate::quality::score::accuracy::Accuracy;
+use crate::quality::settings::FileSettings;
+use crate::quality::watch;
+use reader::Reader;
+
+/// What is to be looked at.
+#[must_use]
+pub fn entries(files: &[FileSettings]) -> Vec<watch::Entry<Standing>> {
+    let entry = |settings: &FileSettings| {
+        let mut reader = Reader::new(settings.clone());
+        let standing = reader.standing();
+        let look = move |standing: &mut Standing| reader.look(standing);
+        watch::Entry { standing, interval: settings.interval, look: Box::new(look) }
+    };
+    files.iter().map(entry).collect()
+}
 
 /// What is known of one entry.
 #[derive(Clone, Debug)]
@@ -31,6 +43,16 @@ pub struct Standing {
     pub failures: BTreeMap<&'static str, u64>,
     /// Why the newest look brought nothing; `None` where all is well.
     pub failure: Option<String>,
+}
+
+impl watch::Standing for Standing {
+    fn whose(&self) -> String {
+        format!("drift.files of {} ({})", self.model, self.source)
+    }
+
+    fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
 }
 
 /// One scoring.

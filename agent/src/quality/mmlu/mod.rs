@@ -10,7 +10,9 @@ pub mod folder;
 pub mod harness;
 pub mod history;
 pub mod ilab;
+pub mod settings;
 pub mod significance;
+pub mod watched;
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ fn tick(signal: &mut CgroupSignal, reading: Option<Reading>, failure: Option<&st
         groups: &groups,
         engines: &Engines::default(),
         gpus: &Gpus::default(),
-        predictions: &[],
+        quality: &crate::quality::Standings::default(),
     })
 }
 

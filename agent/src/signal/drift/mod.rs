@@ -68,8 +68,7 @@ impl Signal for DriftSignal {
     }
 
     fn on_tick(&mut self, tick: &Tick<'_>) -> Result<()> {
-        let standings: &[Standing] = tick.predictions;
-        for standing in standings {
+        for standing in &tick.quality.predictions {
             self.show(standing, tick.now);
         }
         // A file that cannot be read is the file's failure, which is counted and logged; the signal does its work.

@@ -176,7 +176,7 @@ fn tick(signal: &mut EnergySignal, gpus: &Gpus, open: &[OpenRequest], now: u64) 
         groups: &Groups::default(),
         engines: &Engines::default(),
         gpus,
-        predictions: &[],
+        quality: &crate::quality::Standings::default(),
     };
     signal.on_tick(&tick).unwrap();
 }

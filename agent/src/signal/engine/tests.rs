@@ -54,7 +54,7 @@ impl Bench {
             groups: &Groups::default(),
             engines: &Engines::of("w", self.looks.iter().copied()),
             gpus: &Gpus::default(),
-            predictions: &[],
+            quality: &crate::quality::Standings::default(),
         };
         self.signal.on_tick(&tick).unwrap();
     }

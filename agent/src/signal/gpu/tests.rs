@@ -135,7 +135,7 @@ impl Agent {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus,
-            predictions: &[],
+            quality: &crate::quality::Standings::default(),
         })
     }
 

@@ -84,7 +84,7 @@ impl Bench {
                 groups: &Groups::default(),
                 engines: &Engines::default(),
                 gpus: &Gpus::default(),
-                predictions: &[],
+                quality: &crate::quality::Standings::default(),
             })
             .unwrap();
     }

@@ -37,7 +37,7 @@ fn tick_at(signal: &mut StallSignal, stalls: &Totals, second: u64) {
             groups: &Groups::default(),
             engines: &Engines::default(),
             gpus: &Gpus::default(),
-            predictions: &[],
+            quality: &crate::quality::Standings::default(),
         })
         .unwrap();
 }

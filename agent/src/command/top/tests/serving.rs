@@ -254,7 +254,7 @@ fn agent() -> Shared {
                 groups: &Groups::default(),
                 engines: &Engines::default(),
                 gpus: &gpus,
-                predictions: &[],
+                quality: &crate::quality::Standings::default(),
             };
             signal.on_tick(&tick).unwrap();
         }

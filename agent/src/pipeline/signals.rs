@@ -1,0 +1,54 @@
+//! The list of the signals, and what the server shares with them.
+
+use crate::clock::BootTime;
+use crate::config::Config;
+use crate::export::Shared;
+use crate::health::Health;
+use crate::registry::Registries;
+use crate::signal::Signal;
+use crate::signal::cgroup::CgroupSignal;
+use crate::signal::drift::DriftSignal;
+use crate::signal::energy::EnergySignal;
+use crate::signal::engine::EngineSignal;
+use crate::signal::gpu::GpuSignal;
+use crate::signal::latency::LatencySignal;
+use crate::signal::mmlu::MmluSignal;
+use crate::signal::slow::SlowSignal;
+use crate::signal::stalls::StallSignal;
+
+/// Makes every signal, which measures from `now` on.
+pub(super) fn all(config: &Config, now: BootTime) -> (Vec<Box<dyn Signal>>, Shared) {
+    let mut registries = Registries::new(config.export.native_histograms);
+    let health = Health::new(&mut registries.common);
+    let latency = LatencySignal::new(config.latency(), &mut registries, now);
+    let slow = SlowSignal::new(&mut registries);
+    let stalls = StallSignal::new(&mut registries);
+    let cgroup = CgroupSignal::new(&mut registries);
+    let engine = EngineSignal::new(&mut registries);
+    let gpu = GpuSignal::new(config.gpu.enabled, &mut registries);
+    let energy = EnergySignal::new(&mut registries);
+    let drift = DriftSignal::new(!config.drift.files.is_empty(), &mut registries);
+    let mmlu = MmluSignal::new(!config.mmlu.results.is_empty(), &mut registries);
+    let (latency_view, slow_view) = (latency.view(), slow.view());
+    let (stalls_view, gpus_view) = (stalls.view(), gpu.view());
+    let shared = Shared {
+        registries,
+        health,
+        latency: latency_view,
+        slow: slow_view,
+        stalls: stalls_view,
+        gpus: gpus_view,
+    };
+    let signals: Vec<Box<dyn Signal>> = vec![
+        Box::new(latency),
+        Box::new(slow),
+        Box::new(stalls),
+        Box::new(cgroup),
+        Box::new(engine),
+        Box::new(gpu),
+        Box::new(energy),
+        Box::new(drift),
+        Box::new(mmlu),
+    ];
+    (signals, shared)
+}
