@@ -8,6 +8,7 @@ pub mod mmlu;
 pub mod npy;
 pub mod score;
 pub mod settings;
+pub mod state;
 pub mod watch;
 
 use anyhow::Result;
