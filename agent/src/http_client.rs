@@ -1,4 +1,4 @@
-//! Asks HTTP servers for pages: an agent for those of its API, a server of models for its metrics.
+//! Asks HTTP servers for pages: an agent for those of its API, a server of models for its metrics and for answers.
 //!
 //! In: an address, paths and limits. Out: the bytes of the answers, or what failed and why. An answer is bounded in time
 //! and size, its head included, whoever gives it. Plain HTTP/1.1, one connection for each call.
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::header::{ACCEPT, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -179,6 +179,31 @@ pub async fn get(
         Ok(answers)
     };
     timeout(limits.time, all).await.unwrap_or_else(|_late| Err(at("", Why::Late(limits.time))))
+}
+
+/// The answer to a question in JSON, with one more header.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post(
+    address: &Address,
+    path: &str,
+    header: (&str, &str),
+    body: String,
+    limits: Limits,
+) -> Result<Vec<u8>, Failure> {
+    let at = |why| Failure { url: format!("{address}{path}"), why };
+    let one = async {
+        let (mut sender, _driver) = connect(address).await?;
+        let request = Request::post(format!("{}{path}", address.base))
+            .header(HOST, &address.authority)
+            .header(CONTENT_TYPE, "application/json")
+            .header(header.0, header.1)
+            .body(body)
+            .map_err(|error| Why::Broken(error.to_string()))?;
+        exchange(&mut sender, request, limits.bytes).await
+    };
+    timeout(limits.time, one).await.unwrap_or(Err(Why::Late(limits.time))).map_err(at)
 }
 
 /// A connection, and the task that drives it: dropped, it ends, whatever it waits for.

@@ -35,7 +35,8 @@ fn agent() -> SocketAddr {
             .route("/api/v1/slow", get(include_str!("../src/command/top/tests/pages/slow.json")))
             .route("/api/v1/agent", get(include_str!("../src/command/top/tests/pages/agent.json")))
             .route("/api/v1/workloads", get(include_str!("../src/command/top/tests/pages/workloads.json")))
-            .route("/api/v1/gpus", get(include_str!("../src/command/top/tests/pages/gpus.json")));
+            .route("/api/v1/gpus", get(include_str!("../src/command/top/tests/pages/gpus.json")))
+            .route("/api/v1/quality", get(include_str!("../src/command/top/tests/pages/quality.json")));
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             axum::serve(listener, router).await.unwrap();

@@ -77,6 +77,19 @@
 //! - `history`: `temperature_celsius`, `power_watts`, `sm_clock_hertz`, `utilization_percent`, each at most 60 values, one a
 //!   second, the newest last, `null` where it was not known.
 //!
+//! # `GET /api/v1/quality`
+//!
+//! Made once a second. `predictions`: one object for each entry of `drift.files`: `model`, `source`; `scores` (`kl`: in
+//! nats, or the texts "inf" and "nan"; `kl_smoothed`, `js_distance`, `population_stability`, `ks_statistic`, `ks_p_value`,
+//! `ks_method` (`exact`, `asymp`), `wasserstein`; `baseline_count`, `recent_count`, and how many of these are in [0, 1],
+//! `baseline_in_range`, `recent_in_range`); `accuracy` and `validation` (`accuracy`, `correct`, `total`, `false_positives`,
+//! `accuracy_method`: `equality`, `threshold_half`); `confidence`; `score_age_seconds`, since the files were last seen whole;
+//! `written_unix_seconds`, of the recent file; `failure`, what is in the way, `null` where nothing is.
+//!
+//! `evaluations`: one object for each entry of `mmlu.results`: `model`; `scores`, the newest whole ones: `source` (`lm_eval`,
+//! `ilab`, `ilab_branch`), `task`, `score`, `standard_error`, `questions`, `age_seconds`; `fall`, `fall_p_value`, `fallen` against
+//! what `against` says (`best`, `baseline`), all `null` for a first one; `failure`.
+//!
 //! # `GET /api/v1/agent`
 //!
 //! The agent itself: `node` (its name), `version`, `status` (as on `/healthz`), `unix_seconds` (wall time of this page),
@@ -118,6 +131,7 @@ pub(super) fn router() -> Router<App> {
         .route("/slow", get(slow))
         .route("/stalls", get(stalls))
         .route("/gpus", get(gpus))
+        .route("/quality", get(quality))
         .route("/agent", get(agent))
         .route("/workloads", get(workloads))
 }
@@ -160,6 +174,11 @@ async fn stalls(State(app): State<App>) -> Response {
 
 async fn gpus(State(app): State<App>) -> Response {
     Json(app.shared.gpus.latest()).into_response()
+}
+
+async fn quality(State(app): State<App>) -> Response {
+    let (predictions, evaluations) = (app.shared.predictions.latest(), app.shared.evaluations.latest());
+    Json(serde_json::json!({ "predictions": *predictions, "evaluations": *evaluations })).into_response()
 }
 
 async fn agent(State(app): State<App>) -> Response {

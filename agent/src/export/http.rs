@@ -277,6 +277,7 @@ async fn index() -> Html<&'static str> {
         "<li><a href=\"/api/v1/slow\">/api/v1/slow</a>: the newest slow requests, with what their time went to</li>",
         "<li><a href=\"/api/v1/stalls\">/api/v1/stalls</a>: what holds the servers' threads up</li>",
         "<li><a href=\"/api/v1/gpus\">/api/v1/gpus</a>: the GPUs of this node, and who uses them</li>",
+        "<li><a href=\"/api/v1/quality\">/api/v1/quality</a>: whether the models are as good as they were</li>",
         "<li><a href=\"/api/v1/workloads\">/api/v1/workloads</a>: the inference servers of this node</li>",
         "<li><a href=\"/api/v1/agent\">/api/v1/agent</a>: what the agent itself costs, and what it lost</li>",
         "</ul></body></html>",
@@ -297,8 +298,10 @@ mod tests {
     use crate::registry::Registries;
     use crate::request::record::RequestRecord;
     use crate::signal::Signal as _;
+    use crate::signal::drift::view::PredictionsView;
     use crate::signal::gpu::view::GpusView;
     use crate::signal::latency::{LatencySignal, Options, tests::record};
+    use crate::signal::mmlu::view::EvaluationsView;
     use crate::signal::slow::SlowView;
     use crate::signal::stalls::view::StallsView;
 
@@ -340,6 +343,8 @@ mod tests {
             slow: SlowView::default(),
             stalls: StallsView::default(),
             gpus: GpusView::default(),
+            predictions: PredictionsView::default(),
+            evaluations: EvaluationsView::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -522,6 +527,7 @@ mod tests {
         contains(&server.get("/api/v1/workloads", "").await, r#"{"workloads":[]}"#);
         contains(&server.get("/api/v1/stalls", "").await, r#"{"workloads":[]}"#);
         contains(&server.get("/api/v1/gpus", "").await, r#","gpus":[]}"#);
+        contains(&server.get("/api/v1/quality", "").await, r#"{"evaluations":[],"predictions":[]}"#);
         contains(&server.get("/api/v1/slow", "").await, r#"{"total":0,"requests":[]}"#);
         contains(&server.get("/api/v1/agent", "").await, r#""events_lost":["#);
         contains(&server.get("/", "").await, "/api/v1/latency");

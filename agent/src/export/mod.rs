@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use self::http::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 use crate::health::Health;
 use crate::registry::Registries;
+use crate::signal::drift::view::PredictionsView;
 use crate::signal::gpu::view::GpusView;
 use crate::signal::latency::view::LatencyView;
+use crate::signal::mmlu::view::EvaluationsView;
 use crate::signal::slow::SlowView;
 use crate::signal::stalls::view::StallsView;
 
@@ -56,6 +58,8 @@ pub struct Shared {
     pub slow: SlowView,
     pub stalls: StallsView,
     pub gpus: GpusView,
+    pub predictions: PredictionsView,
+    pub evaluations: EvaluationsView,
 }
 
 #[cfg(test)]

@@ -175,3 +175,21 @@ async fn what_speaks_otherwise_or_leaves_is_told_apart() {
         assert!(said.contains("closed before the answer was complete"), "{said}");
     }
 }
+
+#[tokio::test]
+async fn a_question_carries_its_header_and_its_body() {
+    let answer = |headers: HeaderMap, body: String| async move {
+        let kind = headers["content-type"].to_str().unwrap().to_owned();
+        format!("{kind} {} {body}", headers["x-request-id"].to_str().unwrap())
+    };
+    let address = server(Router::new().route("/v1/completions", axum::routing::post(answer))).await;
+    let ask = |path: &'static str, limits| {
+        let address = address.clone();
+        async move { post(&address, path, ("x-request-id", "own-1"), "{}".to_owned(), limits).await }
+    };
+    assert_eq!(ask("/v1/completions", LIMITS).await.unwrap(), b"application/json own-1 {}");
+    let error = ask("/other", LIMITS).await.unwrap_err().to_string();
+    assert!(error.ends_with("/other: it answered 404 Not Found"), "{error}");
+    let error = ask("/v1/completions", Limits { bytes: 3, ..LIMITS }).await.unwrap_err().to_string();
+    assert!(error.ends_with("longer than 3 bytes"), "{error}");
+}

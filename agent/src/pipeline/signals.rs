@@ -29,15 +29,15 @@ pub(super) fn all(config: &Config, now: BootTime) -> (Vec<Box<dyn Signal>>, Shar
     let energy = EnergySignal::new(&mut registries);
     let drift = DriftSignal::new(!config.drift.files.is_empty(), &mut registries);
     let mmlu = MmluSignal::new(!config.mmlu.results.is_empty(), &mut registries);
-    let (latency_view, slow_view) = (latency.view(), slow.view());
-    let (stalls_view, gpus_view) = (stalls.view(), gpu.view());
     let shared = Shared {
+        latency: latency.view(),
+        slow: slow.view(),
+        stalls: stalls.view(),
+        gpus: gpu.view(),
+        predictions: drift.view(),
+        evaluations: mmlu.view(),
         registries,
         health,
-        latency: latency_view,
-        slow: slow_view,
-        stalls: stalls_view,
-        gpus: gpus_view,
     };
     let signals: Vec<Box<dyn Signal>> = vec![
         Box::new(latency),

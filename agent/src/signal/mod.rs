@@ -7,6 +7,7 @@ pub mod energy;
 pub mod engine;
 pub mod gpu;
 pub mod latency;
+pub mod latest;
 pub mod mmlu;
 pub mod slow;
 pub mod stalls;

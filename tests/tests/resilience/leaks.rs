@@ -79,6 +79,7 @@ fn all_output(stage: &Stage, agent: &AgentProcess) -> BTreeMap<String, Vec<u8>> 
         "/api/v1/slow?limit=1000",
         "/api/v1/stalls",
         "/api/v1/gpus",
+        "/api/v1/quality",
         "/api/v1/agent",
         "/api/v1/workloads",
     ] {

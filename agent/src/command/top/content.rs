@@ -6,8 +6,13 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::pages::{Gpu, GpuInstance, Model, Pages, RoleStalls, SlowRequest, Workload};
+use super::pages::{
+    Evaluations, Gpu, GpuInstance, Model, Pages, Predictions, RoleStalls, Score, SlowRequest, Workload,
+};
 use super::state::{Sort, State};
+
+/// Tasks that are a benchmark and no part of one.
+const BENCHMARKS: [&str; 2] = ["mmlu", "mmlu_branch"];
 
 /// One model of one workload; or a workload that has shown none.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +38,16 @@ pub struct StallRow<'a> {
 pub struct GpuRow<'a> {
     pub gpu: &'a Gpu,
     pub instance: Option<&'a GpuInstance>,
+}
+
+/// What one source says of the quality of a model.
+#[derive(Clone, Copy, Debug)]
+pub enum QualityRow<'a> {
+    Predictions(&'a Predictions),
+    /// A score of a whole benchmark.
+    Score(&'a Evaluations, &'a Score),
+    /// Results that say nothing yet.
+    NoScore(&'a Evaluations),
 }
 
 /// The models, sorted as chosen, and workloads without one.
@@ -98,6 +113,26 @@ pub fn gpus<'a>(pages: &'a Pages, state: &State) -> Vec<GpuRow<'a>> {
         [None].into_iter().chain(parts).map(move |instance| GpuRow { gpu, instance })
     };
     pages.gpus.gpus.iter().filter(of).flat_map(rows).collect()
+}
+
+/// Files first, then results, each in the order in which they are configured.
+#[must_use]
+pub fn quality<'a>(pages: &'a Pages, state: &State) -> Vec<QualityRow<'a>> {
+    let predictions = pages.quality.predictions.iter();
+    let predictions =
+        predictions.filter(|of| matches(state, &[&of.model, &of.source])).map(QualityRow::Predictions);
+    let evaluations = pages.quality.evaluations.iter().flat_map(|of| {
+        let whole = of.scores.iter().filter(|score| BENCHMARKS.contains(&&*score.task));
+        let mut rows: Vec<QualityRow<'_>> = whole
+            .filter(|score| matches(state, &[&of.model, &score.source, &score.task]))
+            .map(|score| QualityRow::Score(of, score))
+            .collect();
+        if rows.is_empty() && matches(state, &[&of.model]) {
+            rows.push(QualityRow::NoScore(of));
+        }
+        rows
+    });
+    predictions.chain(evaluations).collect()
 }
 
 /// What held threads up, the most first.

@@ -20,11 +20,12 @@ const KEYS: [(&str, &str); 7] = [
     ("? q", "this page; quit"),
 ];
 
-const WORDS: [&str; 5] = [
+const WORDS: [&str; 6] = [
     "Rates are of the last 10 s, quantiles of 5 min. OPEN: requests under way.",
     "TOK/S: completion tokens of requests that ended, by the usage on the wire.",
     "LIMIT: what a slow request was over: objective, or the usual for its size.",
     "GPUs: LEFT, degrees until clocks go down; HOT IN, when; curves: last minute.",
+    "Quality: DRIFT from the baseline and its P by chance; FALL below the best run.",
     "STUCK: no byte has passed for a while. Bars are made of the causes' letters:",
 ];
 

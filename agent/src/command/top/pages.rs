@@ -20,17 +20,19 @@ pub struct Pages {
     pub agent: Agent,
     pub workloads: Workloads,
     pub gpus: Gpus,
+    pub quality: Quality,
 }
 
 /// The pages, in the order of [`Pages::read`], each with its key in the output of `--json`. 50 slow requests are more
 /// than most terminals show, and each may take some 15 KB.
-pub const PATHS: [(&str, &str); 6] = [
+pub const PATHS: [(&str, &str); 7] = [
     ("latency", "/api/v1/latency"),
     ("stalls", "/api/v1/stalls"),
     ("slow", "/api/v1/slow?limit=50"),
     ("agent", "/api/v1/agent"),
     ("workloads", "/api/v1/workloads"),
     ("gpus", "/api/v1/gpus"),
+    ("quality", "/api/v1/quality"),
 ];
 
 /// A page that is not what an agent says.
@@ -53,6 +55,7 @@ impl Pages {
             agent: page(answers, 3)?,
             workloads: page(answers, 4)?,
             gpus: page(answers, 5)?,
+            quality: page(answers, 6)?,
         })
     }
 }
@@ -337,6 +340,70 @@ pub struct GpuHistory {
     pub power_watts: Vec<Option<f64>>,
 }
 
+/// `/api/v1/quality`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Quality {
+    pub predictions: Vec<Predictions>,
+    pub evaluations: Vec<Evaluations>,
+}
+
+/// Scored files of predictions.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Predictions {
+    pub model: Text,
+    pub source: Text,
+    pub scores: Option<Scores>,
+    pub accuracy: Option<Accuracy>,
+    pub validation: Option<Accuracy>,
+    pub confidence: Option<f64>,
+    pub score_age_seconds: Option<f64>,
+    pub failure: Option<Text>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Scores {
+    pub kl: Option<Number>,
+    pub ks_p_value: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Accuracy {
+    pub accuracy: Option<Number>,
+}
+
+/// JSON has texts for what is no number.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Number {
+    Plain(f64),
+    Told(Text),
+}
+
+/// Results of evaluations of one model.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Evaluations {
+    pub model: Text,
+    pub scores: Vec<Score>,
+    pub failure: Option<Text>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Score {
+    pub source: Text,
+    pub task: Text,
+    pub score: f64,
+    pub standard_error: Option<f64>,
+    pub age_seconds: f64,
+    pub fall: Option<f64>,
+    pub fall_p_value: Option<f64>,
+    pub fallen: Option<bool>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,6 +417,7 @@ mod tests {
             r#"{"node":null,"version":"0.1.0"}"#,
             r#"{"workloads":[]}"#,
             r#"{"driver":null,"gpus":[]}"#,
+            r#"{"predictions":[],"evaluations":[]}"#,
         ];
         let mut answers = right.map(|text| text.as_bytes().to_vec());
         if let Some(answer) = answers.get_mut(index) {
@@ -368,6 +436,7 @@ mod tests {
             (3, "[]"),
             (4, "{\"workloads\":1}"),
             (5, "{}"),
+            (6, "{}"),
             (0, ""),
         ] {
             let misread = Pages::read(&answers(index, text)).unwrap_err();

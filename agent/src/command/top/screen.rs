@@ -1,4 +1,4 @@
-//! The main view: header, models, GPUs, stalls, slow requests, and the line below.
+//! The main view: header, models, GPUs, quality, stalls, slow requests, and the line below.
 //!
 //! In: what is shown and what is chosen. Out: a buffer of cells. Pure: the same buffer goes to the terminal, to the text
 //! of `--once` and to the tests.
@@ -20,6 +20,7 @@ use super::{bars, content, help, tables, waterfall};
 /// Rows that each part takes beside its own: a line with its name, and the titles of columns where it has some.
 const MODELS_HEAD: usize = 2;
 const GPUS_HEAD: usize = 2;
+const QUALITY_HEAD: usize = 2;
 const STALLS_HEAD: usize = 1;
 const SLOW_HEAD: usize = 2;
 /// Rows of the header.
@@ -54,6 +55,8 @@ pub struct Rows {
     pub models: usize,
     /// None where the node has no GPU.
     pub gpus: usize,
+    /// None where nothing of that kind is configured.
+    pub quality: usize,
     pub stalls: usize,
     pub slow: usize,
 }
@@ -96,6 +99,9 @@ pub fn draw_body(buffer: &mut Buffer, area: Rect, pages: &Pages, state: &State, 
     if rows.gpus > 0 {
         parts.gpus(pages, state, rows.gpus);
     }
+    if rows.quality > 0 {
+        parts.quality(pages, state, rows.quality);
+    }
     if rows.stalls > 0 {
         parts.stalls(pages, state, rows.stalls);
     }
@@ -110,20 +116,35 @@ pub fn wanted(pages: &Pages, state: &State) -> Rows {
     Rows {
         models: content::models(pages, state).len().max(1),
         gpus: if pages.gpus.gpus.is_empty() { 0 } else { content::gpus(pages, state).len().max(1) },
+        quality: wanted_quality(pages, state),
         stalls: content::stalls(pages, state).len().max(1),
         slow: content::slow(pages, state).len().max(1),
     }
+}
+
+fn wanted_quality(pages: &Pages, state: &State) -> usize {
+    let none = pages.quality.predictions.is_empty() && pages.quality.evaluations.is_empty();
+    if none { 0 } else { content::quality(pages, state).len().max(1) }
 }
 
 /// Rows of the body that shows all of `wanted`.
 #[must_use]
 pub fn whole_height(wanted: Rows) -> usize {
     let gpus = if wanted.gpus > 0 { GPUS_HEAD + wanted.gpus } else { 0 };
-    HEADER + MODELS_HEAD + wanted.models + gpus + STALLS_HEAD + wanted.stalls + SLOW_HEAD + wanted.slow
+    let quality = if wanted.quality > 0 { QUALITY_HEAD + wanted.quality } else { 0 };
+    HEADER
+        + MODELS_HEAD
+        + wanted.models
+        + gpus
+        + quality
+        + STALLS_HEAD
+        + wanted.stalls
+        + SLOW_HEAD
+        + wanted.slow
 }
 
 /// A row each in turn, until there are no more or nobody wants one. Where not every part gets one, stalls go first, then
-/// GPUs, then slow requests.
+/// quality, then GPUs, then slow requests.
 #[must_use]
 pub fn share_out(height: usize, wanted: Rows) -> Rows {
     let mut rows = Rows::default();
@@ -131,6 +152,7 @@ pub fn share_out(height: usize, wanted: Rows) -> Rows {
         (MODELS_HEAD, &mut rows.models, wanted.models),
         (SLOW_HEAD, &mut rows.slow, wanted.slow),
         (GPUS_HEAD, &mut rows.gpus, wanted.gpus),
+        (QUALITY_HEAD, &mut rows.quality, wanted.quality),
         (STALLS_HEAD, &mut rows.stalls, wanted.stalls),
     ];
     parts.retain(|(.., wanted)| *wanted > 0);
@@ -280,6 +302,28 @@ impl Parts<'_> {
                 _ => continue,
             };
             put(self.buffer, self.area, (place.from, self.next), &text, style);
+        }
+    }
+
+    fn quality(&mut self, pages: &Pages, state: &State, room: usize) {
+        let rows = content::quality(pages, state);
+        self.name(&format!("Quality{}", part(room, rows.len())));
+        let texts: Vec<Vec<String>> = rows.iter().take(room).map(tables::quality).collect();
+        let places = fit(&tables::QUALITY, &widest(&tables::QUALITY, &texts), self.area.width);
+        let table: (&[Column], &[Place]) = (&tables::QUALITY, &places);
+        put_titles(self.buffer, self.area, (self.next, self.palette.strong()), table);
+        self.next += 1;
+        for texts in &texts {
+            put_row(self.buffer, self.area, (self.next, Style::new()), table, texts);
+            let trouble = places.iter().find(|place| place.index == tables::QUALITY_TROUBLE);
+            if let Some(place) = trouble.filter(|_| texts[tables::QUALITY_TROUBLE] != NONE) {
+                let text = cut(&texts[tables::QUALITY_TROUBLE], usize::from(place.width));
+                put(self.buffer, self.area, (place.from, self.next), &text, self.palette.warning());
+            }
+            self.next += 1;
+        }
+        if rows.is_empty() {
+            self.say(NOT_FILTERED);
         }
     }
 

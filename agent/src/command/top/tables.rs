@@ -1,12 +1,12 @@
-//! The four tables: what their columns are, and what a row says in them.
+//! The five tables: what their columns are, and what a row says in them.
 //!
 //! In: rows. Out: columns and texts, in the same order.
 
 use super::bars;
 use super::columns::Column;
-use super::content::{GpuRow, ModelRow, StallRow};
+use super::content::{GpuRow, ModelRow, QualityRow, StallRow};
 use super::format::{NONE, age, bytes, count, rate, seconds, seconds_or_none};
-use super::pages::{Gpu, GpuUser, SlowRequest};
+use super::pages::{Accuracy, Evaluations, Gpu, GpuUser, Number, Predictions, Score, SlowRequest};
 
 /// Longest names that are shown whole where there is room.
 const NAME_MAX: u16 = 48;
@@ -158,6 +158,96 @@ fn users(users: &[GpuUser]) -> String {
         format!("{}{memory}{time}", user.workload)
     };
     users.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// Place of what is in the way in [`QUALITY`].
+pub const QUALITY_TROUBLE: usize = 10;
+/// Below it two samples are told apart by custom.
+const P_VALUE_LOW: f64 = 0.05;
+/// Quality. `DRIFT`: divergence of the newest predictions from the baseline, `P`: probability of their distance by chance;
+/// `ACC`, `VALID`, `CONF`: accuracy, that of the validation set, confidence; `SCORE`: of a benchmark, `FALL`: below the best.
+pub const QUALITY: [Column; 11] = [
+    Column::text("MODEL", 11, NAME_MAX, 0),
+    Column::text("SOURCE", 7, 11, 1),
+    Column::number("DRIFT", 6, 2),
+    Column::number("P", 6, 5),
+    Column::number("ACC", 5, 2),
+    Column::number("VALID", 5, 6),
+    Column::number("CONF", 5, 4),
+    Column::number("SCORE", 11, 2),
+    Column::number("FALL", 6, 3),
+    Column::number("AGE", 4, 7),
+    Column::text("TROUBLE", 10, NAME_MAX, 0),
+];
+
+/// What a row of quality says.
+#[must_use]
+pub fn quality(row: &QualityRow<'_>) -> Vec<String> {
+    match row {
+        QualityRow::Predictions(of) => predictions(of),
+        QualityRow::Score(of, score) => benchmark(of, score),
+        QualityRow::NoScore(of) => {
+            let mut texts = vec![NONE.to_owned(); QUALITY.len()];
+            texts[0] = of.model.to_string();
+            texts[1] = "results".to_owned();
+            texts[QUALITY_TROUBLE] = of.failure.as_deref().unwrap_or("no whole run yet").to_owned();
+            texts
+        }
+    }
+}
+
+fn predictions(of: &Predictions) -> Vec<String> {
+    let scores = of.scores.as_ref();
+    let p_value = scores.and_then(|scores| scores.ks_p_value);
+    let apart = p_value.is_some_and(|p| p < P_VALUE_LOW).then(|| "another distribution".to_owned());
+    let trouble = of.failure.as_deref().map(str::to_owned).or(apart);
+    let accuracy = |of: &Option<Accuracy>| number(of.as_ref().and_then(|of| of.accuracy.as_ref()));
+    vec![
+        of.model.to_string(),
+        of.source.to_string(),
+        number(scores.and_then(|scores| scores.kl.as_ref())),
+        p_value.map_or_else(|| NONE.to_owned(), probability),
+        accuracy(&of.accuracy),
+        accuracy(&of.validation),
+        decimal(of.confidence),
+        NONE.to_owned(),
+        NONE.to_owned(),
+        of.score_age_seconds.map_or_else(|| NONE.to_owned(), age),
+        trouble.unwrap_or_else(|| NONE.to_owned()),
+    ]
+}
+
+fn benchmark(of: &Evaluations, score: &Score) -> Vec<String> {
+    let error = score.standard_error.map(|error| format!("±{error:.3}")).unwrap_or_default();
+    let fallen = score.fallen == Some(true);
+    let p_value = score.fall_p_value.map(|p| format!(", p {}", probability(p))).unwrap_or_default();
+    let fallen = fallen.then(|| format!("fallen{p_value}"));
+    let trouble = fallen.or_else(|| of.failure.as_deref().map(str::to_owned));
+    let mut texts = vec![NONE.to_owned(); QUALITY.len()];
+    texts[0] = of.model.to_string();
+    texts[1] = score.source.to_string();
+    texts[7] = format!("{:.3}{error}", score.score);
+    texts[8] = decimal(score.fall);
+    texts[9] = age(score.age_seconds);
+    texts[QUALITY_TROUBLE] = trouble.unwrap_or_else(|| NONE.to_owned());
+    texts
+}
+
+fn number(value: Option<&Number>) -> String {
+    match value {
+        Some(Number::Plain(value)) => decimal(Some(*value)),
+        Some(Number::Told(text)) => text.to_string(),
+        None => NONE.to_owned(),
+    }
+}
+
+fn decimal(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.3}"))
+}
+
+/// Small ones by their exponent.
+fn probability(p: f64) -> String {
+    if p != 0.0 && p < 0.001 { format!("{p:.0e}") } else { format!("{p:.3}") }
 }
 
 /// Place of the bar in [`STALLS`].

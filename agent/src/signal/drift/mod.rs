@@ -24,6 +24,7 @@
 //! What a file does not have is absent; the scores of files that cannot be read stay, and their age grows.
 
 mod families;
+pub mod view;
 
 use std::time::UNIX_EPOCH;
 
@@ -36,12 +37,14 @@ use crate::registry::Registries;
 use crate::registry::confidence::Confidence;
 use crate::workload::Workload;
 use families::Families;
+use view::{PredictionsReport, PredictionsView};
 
 /// The signal `drift`.
 #[derive(Debug, Default)]
 pub struct DriftSignal {
     families: Families,
     confidence: Confidence,
+    view: PredictionsView,
     configured: bool,
 }
 
@@ -50,7 +53,14 @@ impl DriftSignal {
     pub fn new(configured: bool, registries: &mut Registries) -> Self {
         let families = Families::default();
         families.register(&mut registries.common);
-        Self { families, confidence: registries.confidence(), configured }
+        let confidence = registries.confidence();
+        Self { families, confidence, view: PredictionsView::default(), configured }
+    }
+
+    /// What the API shows of it.
+    #[must_use]
+    pub fn view(&self) -> PredictionsView {
+        self.view.clone()
     }
 }
 
@@ -71,6 +81,9 @@ impl Signal for DriftSignal {
         for standing in &tick.quality.predictions {
             self.show(standing, tick.now);
         }
+        let reports =
+            tick.quality.predictions.iter().map(|standing| PredictionsReport::of(standing, tick.now));
+        self.view.publish(reports.collect());
         // A file that cannot be read is the file's failure, which is counted and logged; the signal does its work.
         Ok(())
     }
@@ -91,4 +104,4 @@ fn unix_seconds(time: std::time::SystemTime) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -12,7 +12,7 @@ fn array(values: &[f64]) -> Array {
     Array { kind: Kind::Float(8), values: values.to_vec() }
 }
 
-fn standing(recent: &[f64], truth: Option<&[f64]>) -> Standing {
+pub fn standing(recent: &[f64], truth: Option<&[f64]>) -> Standing {
     let accuracy = truth.map(|truth| accuracy::compare(&array(recent), &array(truth)).unwrap());
     Standing {
         model: "m".into(),

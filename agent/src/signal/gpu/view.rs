@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -15,22 +15,10 @@ use super::xid;
 use crate::clock::BootTime;
 use crate::gpu::source::{Instance, NvLink, Pcie, Profile, RemappedRows, RetiredPages};
 use crate::gpu::{Card, CardState, Gpus, Reading, ThrottleCause, Use};
+use crate::signal::latest::Latest;
 
-/// Shared by the pipeline that writes once a second and whoever reads.
-#[derive(Clone, Debug, Default)]
-pub struct GpusView(Arc<Mutex<Arc<GpusSnapshot>>>);
-
-impl GpusView {
-    /// The newest snapshot.
-    #[must_use]
-    pub fn latest(&self) -> Arc<GpusSnapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn publish(&self, snapshot: GpusSnapshot) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
-    }
-}
+/// The newest snapshot.
+pub type GpusView = Latest<GpusSnapshot>;
 
 /// All GPUs of the node, in the order of their indices, as of the newest tick.
 #[derive(Debug, Default, Serialize)]

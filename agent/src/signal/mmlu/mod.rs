@@ -15,6 +15,8 @@
 //! and, by `model` and `outcome`, `mmlu_files_total`: `whole`, `limited` and `incomplete` runs, and files that are none.
 //! Limited and incomplete runs are no score of the benchmark: they are counted only.
 
+pub mod view;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,6 +33,7 @@ use crate::quality::mmlu::watched::{Newest, Standing};
 use crate::registry::Registries;
 use crate::registry::totals::Totals;
 use crate::workload::Workload;
+use view::{EvaluationsReport, EvaluationsView};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -60,6 +63,7 @@ pub struct MmluSignal {
     files: Totals<FileLabels>,
     /// What has series now.
     shown: HashSet<Labels>,
+    view: EvaluationsView,
     configured: bool,
 }
 
@@ -92,6 +96,12 @@ impl MmluSignal {
         let help = "Files of results that were read, by what they were";
         registry.register("mmlu_files", help, signal.files.family());
         signal
+    }
+
+    /// What the API shows of it.
+    #[must_use]
+    pub fn view(&self) -> EvaluationsView {
+        self.view.clone()
     }
 
     fn show(&mut self, standings: &[Standing], now: SystemTime) {
@@ -154,7 +164,10 @@ impl Signal for MmluSignal {
     }
 
     fn on_tick(&mut self, tick: &Tick<'_>) -> Result<()> {
-        self.show(&tick.quality.evaluations, tick.now.to_wall());
+        let now = tick.now.to_wall();
+        self.show(&tick.quality.evaluations, now);
+        let reports = tick.quality.evaluations.iter().map(|standing| EvaluationsReport::of(standing, now));
+        self.view.publish(reports.collect());
         Ok(())
     }
 
@@ -169,4 +182,4 @@ impl Signal for MmluSignal {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

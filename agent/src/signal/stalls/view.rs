@@ -3,22 +3,22 @@
 //! In: growth of each sum at each tick. Out: a snapshot of rates, made once a second.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Labels;
 use crate::clock::BootTime;
+use crate::signal::latest::Latest;
 
 /// Span of the rates.
 pub const SPAN: Duration = Duration::from_secs(10);
 /// Ticks that are kept, whatever the clock does: one more than come in [`SPAN`], and some that come early.
 const TICKS_MAX: usize = 16;
 
-/// Shared by the pipeline that writes once a second and whoever reads.
-#[derive(Clone, Debug, Default)]
-pub struct StallsView(Arc<Mutex<Arc<StallsSnapshot>>>);
+/// The newest snapshot.
+pub type StallsView = Latest<StallsSnapshot>;
 
 /// All workloads and roles, as of the newest tick, in the order of their names.
 #[derive(Debug, Default, Serialize)]
@@ -35,18 +35,6 @@ pub struct RoleStalls {
     /// By cause, thread seconds per wall second over the last 10 s: 0 where nothing was stalled, above 1 where several
     /// threads were at once.
     pub seconds_per_second: BTreeMap<&'static str, f64>,
-}
-
-impl StallsView {
-    /// The newest snapshot.
-    #[must_use]
-    pub fn latest(&self) -> Arc<StallsSnapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn publish(&self, snapshot: StallsSnapshot) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
-    }
 }
 
 /// Growth of the sums over the last ticks.

@@ -13,7 +13,7 @@ use ratatui::layout::Rect;
 use tokio::net::TcpListener;
 
 use super::super::live::Feed;
-use super::super::pages::{PATHS, Pages};
+use super::super::pages::{Number, PATHS, Pages};
 use super::super::palette::Palette;
 use super::super::source::Source;
 use super::super::{Form, INTERVALS, Options, once, plain_text, run, waterfall};
@@ -26,12 +26,15 @@ use crate::export::{self, Shared};
 use crate::gpu::{Driver, Gpus};
 use crate::health::Health;
 use crate::http_client::Limits;
+use crate::quality::Standings;
 use crate::registry::Registries;
 use crate::request::record::Progress;
+use crate::signal::drift::DriftSignal;
 use crate::signal::gpu::GpuSignal;
 use crate::signal::gpu::tests::full as full_gpu;
 use crate::signal::latency::tests::{record, workload};
 use crate::signal::latency::{LatencySignal, Options as LatencyOptions};
+use crate::signal::mmlu::MmluSignal;
 use crate::signal::slow::SlowSignal;
 use crate::signal::stalls::StallSignal;
 use crate::signal::{Signal, Tick};
@@ -97,7 +100,7 @@ fn once_and_json_say_what_the_agent_says() {
     let page = written(address, Form::Json).unwrap();
     let page: serde_json::Value = serde_json::from_str(&page).unwrap();
     let keys: Vec<&String> = page.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["agent", "gpus", "latency", "slow", "stalls", "workloads"]);
+    assert_eq!(keys, ["agent", "gpus", "latency", "quality", "slow", "stalls", "workloads"]);
     for ((key, _), answer) in PATHS.iter().zip(ANSWERS) {
         assert_eq!(page[key], serde_json::from_str::<serde_json::Value>(answer).unwrap());
     }
@@ -223,6 +226,12 @@ fn agent() -> Shared {
     let mut latency = LatencySignal::new(LatencyOptions::default(), &mut registries, second(0));
     let (mut slow, mut stalls) = (SlowSignal::new(&mut registries), StallSignal::new(&mut registries));
     let mut gpu = GpuSignal::new(true, &mut registries);
+    let mut drift = DriftSignal::new(true, &mut registries);
+    let mut mmlu = MmluSignal::new(true, &mut registries);
+    let quality = Standings {
+        predictions: vec![crate::signal::drift::tests::standing(&[0.11, 0.92], Some(&[0.11, 0.0]))],
+        evaluations: vec![crate::signal::mmlu::tests::standing(None)],
+    };
     let gpus = Gpus::of(Ok(Driver::default()), vec![full_gpu()]);
     let mut totals = Totals::default();
     let whole = Vector::of_times([(Cause::RunQueue, Duration::from_millis(40))]);
@@ -238,7 +247,8 @@ fn agent() -> Shared {
         chunks: 2,
         gaps: vec![Duration::from_millis(30)],
     };
-    let signals: [&mut dyn Signal; 4] = [&mut latency, &mut slow, &mut stalls, &mut gpu];
+    let signals: [&mut dyn Signal; 6] =
+        [&mut latency, &mut slow, &mut stalls, &mut gpu, &mut drift, &mut mmlu];
     for signal in signals {
         signal.on_progress(&progress);
         signal.on_request(&record(), &verdict);
@@ -254,7 +264,7 @@ fn agent() -> Shared {
                 groups: &Groups::default(),
                 engines: &Engines::default(),
                 gpus: &gpus,
-                quality: &crate::quality::Standings::default(),
+                quality: &quality,
             };
             signal.on_tick(&tick).unwrap();
         }
@@ -262,7 +272,8 @@ fn agent() -> Shared {
     health.set_lost("socket_ring", "full", 3);
     health.tick(BootTime::now());
     let (latency, slow, stalls, gpus) = (latency.view(), slow.view(), stalls.view(), gpu.view());
-    Shared { registries, health, latency, slow, stalls, gpus }
+    let (predictions, evaluations) = (drift.view(), mmlu.view());
+    Shared { registries, health, latency, slow, stalls, gpus, predictions, evaluations }
 }
 
 #[test]
@@ -292,6 +303,14 @@ fn what_an_agent_serves_is_what_the_view_reads() {
     assert_eq!((&*gpu.users[0].workload, gpu.users[0].memory_bytes), ("w", Some(60 << 30)));
     assert_eq!((&*gpu.xids[0].xid, gpu.xids[0].count), ("1000", 2));
     assert_eq!(gpu.history.temperature_celsius, [Some(71.0); 2]);
+    let predictions = &pages.quality.predictions[0];
+    let Some(Number::Told(infinite)) = predictions.scores.as_ref().unwrap().kl.as_ref() else {
+        panic!("{predictions:?}")
+    };
+    assert_eq!((&*predictions.model, &**infinite), ("m", "inf"));
+    assert!(matches!(predictions.accuracy.as_ref().unwrap().accuracy, Some(Number::Plain(0.5))));
+    let score = &pages.quality.evaluations[0].scores[0];
+    assert_eq!((&*score.source, &*score.task, score.score), ("lm_eval", "mmlu", 0.5));
     let agent = &pages.agent;
     assert_eq!((&*agent.version, &*agent.status), (env!("CARGO_PKG_VERSION"), "ok"));
     assert!(agent.memory.anonymous_bytes.is_some() && agent.node.is_some());

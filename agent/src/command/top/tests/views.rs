@@ -158,10 +158,10 @@ fn no_name_or_id_reaches_the_terminal_as_it_is() {
 
 #[test]
 fn the_room_is_shared_out_in_turn_and_stalls_give_way_first() {
-    let wanted = Rows { models: 2, gpus: 0, stalls: 9, slow: 50 };
+    let wanted = Rows { models: 2, gpus: 0, quality: 0, stalls: 9, slow: 50 };
     let rows = |height| {
-        let Rows { models, gpus, stalls, slow } = share_out(height, wanted);
-        assert_eq!(gpus, 0, "there are none");
+        let Rows { models, gpus, quality, stalls, slow } = share_out(height, wanted);
+        assert_eq!((gpus, quality), (0, 0), "there are none");
         (models, stalls, slow)
     };
     assert_eq!(rows(0), (0, 0, 0));
@@ -174,7 +174,7 @@ fn the_room_is_shared_out_in_turn_and_stalls_give_way_first() {
     assert_eq!(rows(21), (2, 7, 7));
     assert_eq!(rows(100), (2, 9, 50));
     let with = |height| {
-        let Rows { models, gpus, stalls, slow } = share_out(height, Rows { gpus: 8, ..wanted });
+        let Rows { models, gpus, stalls, slow, .. } = share_out(height, Rows { gpus: 8, ..wanted });
         (models, gpus, stalls, slow)
     };
     assert_eq!(with(5), (2, 0, 0, 0));
@@ -183,6 +183,9 @@ fn the_room_is_shared_out_in_turn_and_stalls_give_way_first() {
     assert_eq!(with(11), (1, 1, 1, 1));
     assert_eq!(with(21), (2, 4, 4, 4));
     assert_eq!(with(100), (2, 8, 9, 50));
+    let both = Rows { gpus: 8, quality: 3, ..wanted };
+    let with = |height| (share_out(height, both).gpus, share_out(height, both).quality);
+    assert_eq!((with(9), with(12), with(100)), ((1, 0), (1, 1), (8, 3)));
 }
 
 #[test]
