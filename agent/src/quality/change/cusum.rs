@@ -1,0 +1,97 @@
+//! Sums of evidence for a change, up and down.
+//!
+//! In: what each batch of values says, as log likelihood ratios of a change to none. Out: the larger sum's share of the
+//! threshold, and since when it rises. A sum never falls below 0, so what was long before says nothing. Where single
+//! ratios have an expectation of at most 1 without a change, the mean number of values between false alarms is at least
+//! the exponential of the threshold (Lorden, 1971), halved for two directions.
+
+use serde::{Deserialize, Serialize};
+
+/// A sum stops here, in thresholds, so that an alarm ends when all is as before.
+pub const FULL: f64 = 1.5;
+/// An alarm ends when its sum has fallen to this, in thresholds.
+const OVER: f64 = 0.5;
+
+/// Both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cusum {
+    up: Sum,
+    down: Sum,
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sum {
+    evidence: f64,
+    /// The last time at which it was 0.
+    since_ns: u64,
+    /// When it passed the threshold, until it is over.
+    raised_ns: Option<u64>,
+}
+
+/// The threshold for this expected number of values between false alarms of either direction.
+#[must_use]
+pub fn threshold(values_between: f64) -> f64 {
+    (2.0 * values_between).max(2.0).ln()
+}
+
+impl Cusum {
+    /// Takes what a batch that ended at `now` says for a change upwards and downwards.
+    pub fn add(&mut self, now_ns: u64, up: f64, down: f64, threshold: f64) {
+        self.up.add(now_ns, up, threshold);
+        self.down.add(now_ns, down, threshold);
+    }
+
+    /// The one that says more.
+    #[must_use]
+    pub fn leading(&self) -> &Sum {
+        if self.up.evidence >= self.down.evidence { &self.up } else { &self.down }
+    }
+
+    #[must_use]
+    pub fn is_upwards(&self) -> bool {
+        self.up.evidence >= self.down.evidence
+    }
+}
+
+impl Sum {
+    fn add(&mut self, now_ns: u64, evidence: f64, threshold: f64) {
+        if self.evidence == 0.0 {
+            self.since_ns = now_ns;
+        }
+        self.evidence = (self.evidence + evidence).clamp(0.0, FULL * threshold);
+        if self.evidence >= threshold {
+            self.raised_ns = self.raised_ns.or(Some(now_ns));
+        } else if self.evidence <= OVER * threshold {
+            self.raised_ns = None;
+        }
+    }
+
+    #[must_use]
+    pub fn evidence(&self) -> f64 {
+        self.evidence
+    }
+
+    #[must_use]
+    pub fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    #[must_use]
+    pub fn raised_ns(&self) -> Option<u64> {
+        self.raised_ns
+    }
+
+    /// Nothing that is no number comes from a file.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.evidence.is_finite() && self.evidence >= 0.0
+    }
+}
+
+impl Cusum {
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.up.is_sound() && self.down.is_sound()
+    }
+}
