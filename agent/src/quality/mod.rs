@@ -3,6 +3,7 @@
 //! What is here is computed from values alone, or reads files in threads that nothing waits for. In: the settings. Out:
 //! [`Standings`], once a second, which `signal/drift` and `signal/mmlu` export.
 
+pub mod change;
 pub mod files;
 pub mod mmlu;
 pub mod npy;

@@ -1,6 +1,6 @@
 //! Sums of evidence for a change, up and down.
 //!
-//! In: what each batch of values says, as log likelihood ratios of a change to none. Out: the larger sum's share of the
+//! In: what each value says, as log likelihood ratios of a change to none. Out: the larger sum's share of the
 //! threshold, and since when it rises. A sum never falls below 0, so what was long before says nothing. Where single
 //! ratios have an expectation of at most 1 without a change, the mean number of values between false alarms is at least
 //! the exponential of the threshold (Lorden, 1971), halved for two directions.
@@ -25,6 +25,9 @@ pub struct Sum {
     evidence: f64,
     /// The last time at which it was 0.
     since_ns: u64,
+    /// Of what was added since then.
+    scores: f64,
+    count: u64,
     /// When it passed the threshold, until it is over.
     raised_ns: Option<u64>,
 }
@@ -36,10 +39,10 @@ pub fn threshold(values_between: f64) -> f64 {
 }
 
 impl Cusum {
-    /// Takes what a batch that ended at `now` says for a change upwards and downwards.
-    pub fn add(&mut self, now_ns: u64, up: f64, down: f64, threshold: f64) {
-        self.up.add(now_ns, up, threshold);
-        self.down.add(now_ns, down, threshold);
+    /// Takes a value that has this score: what it says for a change upwards and downwards.
+    pub fn add(&mut self, now_ns: u64, score: f64, (up, down): (f64, f64), threshold: f64) {
+        self.up.add(now_ns, score, up, threshold);
+        self.down.add(now_ns, score, down, threshold);
     }
 
     /// The one that says more.
@@ -48,17 +51,21 @@ impl Cusum {
         if self.up.evidence >= self.down.evidence { &self.up } else { &self.down }
     }
 
+    /// The sum that raised an alarm, the one that says more where both did.
     #[must_use]
-    pub fn is_upwards(&self) -> bool {
-        self.up.evidence >= self.down.evidence
+    pub fn raised(&self) -> Option<&Sum> {
+        let raised = [&self.up, &self.down].into_iter().filter(|sum| sum.raised_ns.is_some());
+        raised.max_by(|a, b| a.evidence.total_cmp(&b.evidence))
     }
 }
 
 impl Sum {
-    fn add(&mut self, now_ns: u64, evidence: f64, threshold: f64) {
+    fn add(&mut self, now_ns: u64, score: f64, evidence: f64, threshold: f64) {
         if self.evidence == 0.0 {
-            self.since_ns = now_ns;
+            (self.since_ns, self.scores, self.count) = (now_ns, 0.0, 0);
         }
+        self.scores += score;
+        self.count += 1;
         self.evidence = (self.evidence + evidence).clamp(0.0, FULL * threshold);
         if self.evidence >= threshold {
             self.raised_ns = self.raised_ns.or(Some(now_ns));
@@ -82,10 +89,16 @@ impl Sum {
         self.raised_ns
     }
 
+    /// Of the scores since it was 0.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.scores / self.count as f64 }
+    }
+
     /// Nothing that is no number comes from a file.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.evidence.is_finite() && self.evidence >= 0.0
+        self.evidence.is_finite() && self.evidence >= 0.0 && self.scores.is_finite()
     }
 }
 

@@ -20,11 +20,13 @@ const OF_HOUR_PRIOR: f64 = 50.0;
 const ERRORS_ALLOWED: f64 = 2.0;
 /// Blocks over which sums are taken, to see how far values hang together: 10 s, 1 min, 10 min.
 const BLOCKS_NS: [u64; 3] = [10 * SECOND_NS, 60 * SECOND_NS, 600 * SECOND_NS];
+/// Values that are all the same.
+const VARIANCE_LEAST: f64 = 1e-6;
 /// Blocks below which their scatter says nothing.
 const BLOCKS_MIN: u64 = 20;
 
 /// The reference while it is learnt.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Learning {
     sizes: [Mean; SIZES],
     hours: [Mean; HOURS],
@@ -51,7 +53,7 @@ impl Mean {
 }
 
 /// Sums over blocks of time. The mean is taken out at the end, hence three sums.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Blocks {
     index: u64,
     now: Mean,
@@ -122,7 +124,7 @@ impl Learning {
         } else {
             Vec::new()
         };
-        let single = (self.squares / self.all.count.max(1) as f64 - overall * overall).max(0.01);
+        let single = (self.squares / self.all.count.max(1) as f64 - overall * overall).max(VARIANCE_LEAST);
         let variance = self.blocks.iter().filter_map(Blocks::variance).fold(single, f64::max);
         let rate = self.all.count as f64 / (span_ns.max(1) as f64 / SECOND_NS as f64);
         Level { sizes: self.sizes.to_vec(), hours, variance, rate }
@@ -171,6 +173,20 @@ impl Level {
         self.hours[left] * (1.0 - part) + self.hours[(left + 1) % HOURS] * part
     }
 
+    /// Least and most that is usual at any hour, of values that have no size.
+    #[must_use]
+    pub fn extremes(&self) -> (f64, f64) {
+        let mean = self.sizes.first().map_or(0.0, |mean| mean.get());
+        let hours = || self.hours.iter().copied();
+        (mean + hours().fold(0.0, f64::min), mean + hours().fold(0.0, f64::max))
+    }
+
+    /// Values in the reference.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.sizes.iter().map(|mean| mean.count).sum()
+    }
+
     #[must_use]
     pub fn variance(&self) -> f64 {
         self.variance
@@ -188,6 +204,10 @@ impl Level {
         let means = self.sizes.len() == SIZES && self.sizes.iter().all(|mean| mean.sum.is_finite());
         let hours = self.hours.is_empty() || self.hours.len() == HOURS;
         let positive = |value: f64| value.is_finite() && value > 0.0;
-        means && hours && self.hours.iter().all(|hour| hour.is_finite()) && positive(self.variance) && positive(self.rate)
+        means
+            && hours
+            && self.hours.iter().all(|hour| hour.is_finite())
+            && positive(self.variance)
+            && positive(self.rate)
     }
 }

@@ -23,7 +23,6 @@ pub mod level;
 pub mod measure;
 pub mod shape;
 pub mod share;
-pub mod simulate;
 
 use std::time::Duration;
 

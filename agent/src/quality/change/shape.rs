@@ -127,7 +127,8 @@ impl Shape {
     /// Beyond the first and the last size that was seen often it goes on as they say.
     fn median_ln(&self, size_ln: f64) -> f64 {
         let after = self.nodes.partition_point(|node| node.size_ln <= size_ln);
-        let (Some(left), Some(right)) = (after.checked_sub(1).map(|at| self.nodes[at]), self.nodes.get(after))
+        let (Some(left), Some(right)) =
+            (after.checked_sub(1).map(|at| self.nodes[at]), self.nodes.get(after))
         else {
             let nearest = if after == 0 { self.nodes.first() } else { self.nodes.last() };
             return nearest.map_or(0.0, |node| node.median_ln);
