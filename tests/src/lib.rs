@@ -2,12 +2,14 @@
 //! passed on the wire with what the agent measured.
 //!
 //! In: scripts, seeds, packet captures, the agent's API. Out: logs of what happened, a table of
-//! errors; and a bench of what the agent costs. Uses the agent only for its clock, its binary and the
-//! kernel's statistics of programs, never for its parsing: a judge may not share the mistakes of the judged.
+//! errors; and a bench of what the agent costs. Uses the agent only for its clock, its binary, the
+//! kernel's statistics of programs and, in [`drift_check`], the scores that are judged there; never for its parsing: a
+//! judge may not share the mistakes of the judged.
 
 pub mod bench;
 pub mod books;
 pub mod client;
+pub mod drift_check;
 pub mod fake_server;
 pub mod flood;
 pub mod harness;

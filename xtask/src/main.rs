@@ -8,6 +8,7 @@ mod agent;
 mod bench;
 mod build;
 mod child;
+mod drift_check;
 mod faults;
 mod fuzz;
 mod golden;
@@ -50,6 +51,8 @@ enum Verb {
     Kernel(kernel::Options),
     /// Hours of mixed traffic while servers come and go: does anything grow or go missing; needs root rights
     Soak(soak::Options),
+    /// Score the reference data and watch streams of chance: is drift found where there is some, and nowhere else?
+    DriftCheck(drift_check::Options),
     /// Do faults to a demonstration server and a real vLLM, and see what the agent blames; needs root rights
     Faults(faults::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
@@ -80,6 +83,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::Bench(options) => bench::run(place, &options),
         Verb::Kernel(options) => kernel::run(place, &options),
         Verb::Soak(options) => soak::run(place, &options),
+        Verb::DriftCheck(options) => drift_check::run(place, &options),
         Verb::Faults(options) => faults::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
         Verb::Fuzz(options) => fuzz::run(place, &options),
