@@ -57,7 +57,7 @@ fn print_vectors(vectors: &[Agreement]) {
     println!("{:<22} {:>9}  largest difference", "score", "agree");
     for one in vectors {
         let agree = format!("{} of {}", one.agree, one.of);
-        println!("{:<22} {agree:>9}  {:.1e}", one.what, one.relative_most);
+        println!("{:<22} {agree:>9}  {:.1e}", one.what, one.difference_most);
     }
 }
 
