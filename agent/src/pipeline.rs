@@ -80,7 +80,8 @@ pub fn run(start: Start) -> Result<()> {
     let happens = Happens { lifecycle, bell, beat: Beat::every(DRAIN_EVERY)? };
     drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
-    let needs = Needs { connects: config.engine.metrics, devices: config.gpu.enabled, ..Needs::default() };
+    let (connects, keeps) = (config.engine.metrics, pipeline.quality.keeps());
+    let needs = Needs { connects, devices: config.gpu.enabled, keeps, ..Needs::default() };
     shared.health.set_sandbox(confine(&config.sandbox, needs)?);
     pipeline.groups.start()?;
     pipeline.gpus.start(&config.gpu)?;
@@ -153,7 +154,8 @@ struct Pipeline {
 impl Pipeline {
     fn new(config: &Config) -> Result<(Self, Arc<Shared>)> {
         let now = BootTime::now();
-        let (signals, shared) = signals::all(config, now);
+        let (quality, learnt) = Quality::open(&config.drift);
+        let (signals, shared) = signals::all(config, now, learnt);
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
             workloads: Workloads::new(config.workloads(), Roots::default())?,
@@ -163,7 +165,7 @@ impl Pipeline {
             engines: Engines::default(),
             groups: Watch::new(Roots::default().proc),
             gpus: Gpus::default(),
-            quality: Quality::default(),
+            quality,
             signals,
             health: shared.health.clone(),
             account: account::Account::new(config.sandbox.program_statistics),
@@ -397,6 +399,7 @@ impl Pipeline {
         self.apply(&closed);
         let (open, states) = self.standing(now);
         self.groups.follow(self.workloads.leaders());
+        self.quality.follow(self.workloads.leaders());
         self.engines.take();
         self.engines.follow(self.workloads.doors());
         let groups = self.groups.newest();

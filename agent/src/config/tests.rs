@@ -225,6 +225,7 @@ fn every_scalar_can_be_said_by_the_environment() {
             Some(toml::Value::Float(default)) => default.to_string(),
             Some(toml::Value::String(text)) => text,
             None if (section, key) == ("gpu", "library") => "/lib/libnvidia-ml.so.1".to_owned(),
+            None if (section, key) == ("drift", "state") => "/var/lib/inferscope/state".to_owned(),
             None => "300ms".to_owned(),
             Some(other) => panic!("{name} is no scalar: {other}"),
         };

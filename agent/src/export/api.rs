@@ -90,6 +90,13 @@
 //! `ilab`, `ilab_branch`), `task`, `score`, `standard_error`, `questions`, `age_seconds`; `fall`, `fall_p_value`, `fallen` against
 //! what `against` says (`best`, `baseline`), all `null` for a first one; `failure`.
 //!
+//! `changes`: one object for each stream of what requests show: `model`, `workload`, `of` (`ttft`, `time_per_output_token`,
+//! `output_tokens`, `prompt_tokens`, `confidence`, `errors`, `finish_length`); `reference`, the part of it that has been learnt,
+//! `null` once it is whole; `statistic`, what speaks for a change as a share of the threshold, `null` before; `alarm`
+//! (`since_unix_seconds`, `raised_unix_seconds`; `ratio` of values since then to those of the reference, of shares
+//! `difference`; `coincides`, what else changed then: `gpu_throttle`, `stalls`, `driver`, `model_files`, `arguments`,
+//! `server_restart`, `load_mix`, `load_rate`) or `null`.
+//!
 //! # `GET /api/v1/agent`
 //!
 //! The agent itself: `node` (its name), `version`, `status` (as on `/healthz`), `unix_seconds` (wall time of this page),
@@ -178,7 +185,11 @@ async fn gpus(State(app): State<App>) -> Response {
 
 async fn quality(State(app): State<App>) -> Response {
     let (predictions, evaluations) = (app.shared.predictions.latest(), app.shared.evaluations.latest());
-    Json(serde_json::json!({ "predictions": *predictions, "evaluations": *evaluations })).into_response()
+    let changes = app.shared.changes.latest();
+    let page = serde_json::json!({
+        "predictions": *predictions, "evaluations": *evaluations, "changes": *changes,
+    });
+    Json(page).into_response()
 }
 
 async fn agent(State(app): State<App>) -> Response {

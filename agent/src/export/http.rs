@@ -301,6 +301,7 @@ mod tests {
     use crate::signal::drift::view::PredictionsView;
     use crate::signal::gpu::view::GpusView;
     use crate::signal::latency::{LatencySignal, Options, tests::record};
+    use crate::signal::live::view::ChangesView;
     use crate::signal::mmlu::view::EvaluationsView;
     use crate::signal::slow::SlowView;
     use crate::signal::stalls::view::StallsView;
@@ -345,6 +346,7 @@ mod tests {
             gpus: GpusView::default(),
             predictions: PredictionsView::default(),
             evaluations: EvaluationsView::default(),
+            changes: ChangesView::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -527,7 +529,10 @@ mod tests {
         contains(&server.get("/api/v1/workloads", "").await, r#"{"workloads":[]}"#);
         contains(&server.get("/api/v1/stalls", "").await, r#"{"workloads":[]}"#);
         contains(&server.get("/api/v1/gpus", "").await, r#","gpus":[]}"#);
-        contains(&server.get("/api/v1/quality", "").await, r#"{"evaluations":[],"predictions":[]}"#);
+        contains(
+            &server.get("/api/v1/quality", "").await,
+            r#"{"changes":[],"evaluations":[],"predictions":[]}"#,
+        );
         contains(&server.get("/api/v1/slow", "").await, r#"{"total":0,"requests":[]}"#);
         contains(&server.get("/api/v1/agent", "").await, r#""events_lost":["#);
         contains(&server.get("/", "").await, "/api/v1/latency");

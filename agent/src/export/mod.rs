@@ -19,6 +19,7 @@ use crate::registry::Registries;
 use crate::signal::drift::view::PredictionsView;
 use crate::signal::gpu::view::GpusView;
 use crate::signal::latency::view::LatencyView;
+use crate::signal::live::view::ChangesView;
 use crate::signal::mmlu::view::EvaluationsView;
 use crate::signal::slow::SlowView;
 use crate::signal::stalls::view::StallsView;
@@ -60,6 +61,7 @@ pub struct Shared {
     pub gpus: GpusView,
     pub predictions: PredictionsView,
     pub evaluations: EvaluationsView,
+    pub changes: ChangesView,
 }
 
 #[cfg(test)]

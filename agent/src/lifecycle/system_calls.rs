@@ -111,6 +111,9 @@ const PLAIN_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const PLAIN_OLD: &[c_long] = &[];
 
+/// What keeping a state takes: writing at a place, and waiting for the disk.
+const KEEP: &[c_long] = &[libc::SYS_pwrite64, libc::SYS_fdatasync];
+
 /// What loading a library and asking a driver need besides: how a file system is, other descriptors for a file, waiting
 /// in an older way, and what a thread is. All but the second only look.
 const DEVICES: &[c_long] = &[
@@ -209,6 +212,8 @@ pub struct Needs {
     pub statistics: bool,
     /// To connect to servers over TCP.
     pub connects: bool,
+    /// To write to a file that was opened before.
+    pub keeps: bool,
     /// To load the driver's library of GPUs, and to ask their device nodes.
     pub devices: bool,
 }
@@ -239,8 +244,9 @@ fn programs(refusal: Refusal, needs: Needs) -> Result<[BpfProgram; 3]> {
     };
     let errno = |number: i32| or_log(SeccompAction::Errno(number.unsigned_abs()));
     let devices = if needs.devices { [DEVICES, DEVICES_OLD] } else { [&[][..]; 2] };
+    let keep = if needs.keeps { KEEP } else { &[] };
     let plain = || {
-        let calls = [PLAIN, PLAIN_OLD].into_iter().chain(devices).flatten();
+        let calls = [PLAIN, PLAIN_OLD, keep].into_iter().chain(devices).flatten();
         calls.map(|&call| (call, Vec::new()))
     };
     let checked = checked(needs)?;
@@ -497,12 +503,13 @@ mod tests {
 
     #[test]
     fn no_call_is_in_two_lists() {
-        let checked: Vec<c_long> = checked(Needs { statistics: true, connects: true, devices: true })
-            .unwrap()
-            .into_iter()
-            .map(|(call, _)| call)
-            .collect();
-        let mut calls: Vec<_> = [PLAIN, PLAIN_OLD, DEVICES, DEVICES_OLD, INTRUDER, &checked].concat();
+        let checked: Vec<c_long> =
+            checked(Needs { statistics: true, connects: true, devices: true, keeps: true })
+                .unwrap()
+                .into_iter()
+                .map(|(call, _)| call)
+                .collect();
+        let mut calls: Vec<_> = [PLAIN, PLAIN_OLD, KEEP, DEVICES, DEVICES_OLD, INTRUDER, &checked].concat();
         let count = calls.len();
         calls.sort_unstable();
         calls.dedup();

@@ -4,6 +4,8 @@ use crate::clock::BootTime;
 use crate::config::Config;
 use crate::export::Shared;
 use crate::health::Health;
+use crate::quality::Learnt;
+use crate::quality::change::Settings;
 use crate::registry::Registries;
 use crate::signal::Signal;
 use crate::signal::cgroup::CgroupSignal;
@@ -12,12 +14,13 @@ use crate::signal::energy::EnergySignal;
 use crate::signal::engine::EngineSignal;
 use crate::signal::gpu::GpuSignal;
 use crate::signal::latency::LatencySignal;
+use crate::signal::live::{LiveSignal, Options};
 use crate::signal::mmlu::MmluSignal;
 use crate::signal::slow::SlowSignal;
 use crate::signal::stalls::StallSignal;
 
 /// Makes every signal, which measures from `now` on.
-pub(super) fn all(config: &Config, now: BootTime) -> (Vec<Box<dyn Signal>>, Shared) {
+pub(super) fn all(config: &Config, now: BootTime, learnt: Learnt) -> (Vec<Box<dyn Signal>>, Shared) {
     let mut registries = Registries::new(config.export.native_histograms);
     let health = Health::new(&mut registries.common);
     let latency = LatencySignal::new(config.latency(), &mut registries, now);
@@ -29,6 +32,7 @@ pub(super) fn all(config: &Config, now: BootTime) -> (Vec<Box<dyn Signal>>, Shar
     let energy = EnergySignal::new(&mut registries);
     let drift = DriftSignal::new(!config.drift.files.is_empty(), &mut registries);
     let mmlu = MmluSignal::new(!config.mmlu.results.is_empty(), &mut registries);
+    let live = LiveSignal::new(live_options(config, learnt), &mut registries);
     let shared = Shared {
         latency: latency.view(),
         slow: slow.view(),
@@ -36,6 +40,7 @@ pub(super) fn all(config: &Config, now: BootTime) -> (Vec<Box<dyn Signal>>, Shar
         gpus: gpu.view(),
         predictions: drift.view(),
         evaluations: mmlu.view(),
+        changes: live.view(),
         registries,
         health,
     };
@@ -49,6 +54,14 @@ pub(super) fn all(config: &Config, now: BootTime) -> (Vec<Box<dyn Signal>>, Shar
         Box::new(energy),
         Box::new(drift),
         Box::new(mmlu),
+        Box::new(live),
     ];
     (signals, shared)
+}
+
+fn live_options(config: &Config, learnt: Learnt) -> Options {
+    let drift = &config.drift;
+    let settings = Settings { between_false_alarms: drift.between_false_alarms, reference: drift.reference };
+    let (kept, save) = (learnt.kept, learnt.save);
+    Options { enabled: drift.live, settings, epoch: drift.epoch.clone(), kept, save }
 }

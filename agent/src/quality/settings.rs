@@ -1,4 +1,4 @@
-//! Section `drift` of the configuration: files of predictions.
+//! Section `drift` of the configuration: files of predictions, and what requests show.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -12,13 +12,33 @@ use serde::{Deserialize, Serialize};
 pub const FILES_MAX: usize = 64;
 /// Letters of a label.
 const LABEL_MAX: usize = 200;
+/// Of the service manager: a folder that is the service's own.
+const STATE_VARIABLE: &str = "STATE_DIRECTORY";
+/// As texts of durations have it, 365.25 days.
+const YEAR: Duration = Duration::from_secs(31_557_600);
+/// Shorter, nothing would be learnt; longer, nothing would be usual any more.
+const REFERENCE: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
+const BETWEEN: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(100 * 365 * 86_400);
 /// Faster, a file would be looked at for nothing; slower, nobody would hear of it.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// Section `drift`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// Watch what requests show.
+    pub live: bool,
+    /// Span over which is learnt what is usual.
+    #[serde(with = "humantime_serde")]
+    pub reference: Duration,
+    /// Expected time between false alarms of one series.
+    #[serde(with = "humantime_serde")]
+    pub between_false_alarms: Duration,
+    /// Any text: what was learnt under another one is learnt anew.
+    pub epoch: String,
+    /// File that keeps what was learnt over a restart. `None`: that in the folder of the service manager, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
     /// Predictions to score, model by model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSettings>,
@@ -58,10 +78,46 @@ fn interval_default() -> Duration {
     Duration::from_secs(10)
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            live: true,
+            reference: Duration::from_secs(86_400),
+            between_false_alarms: YEAR,
+            epoch: String::new(),
+            state: None,
+            files: Vec::new(),
+        }
+    }
+}
+
 impl Settings {
+    /// Where what was learnt is kept.
+    #[must_use]
+    pub fn state_path(&self) -> Option<PathBuf> {
+        let given = || std::env::var_os(STATE_VARIABLE).filter(|folder| !folder.is_empty());
+        self.state.clone().or_else(|| Some(Path::new(&given()?).join("state")))
+    }
+
     /// # Errors
     /// A value that helps nobody; the error names its key.
     pub fn check(&self) -> Result<()> {
+        let spans = [
+            ("reference", self.reference, REFERENCE),
+            ("between_false_alarms", self.between_false_alarms, BETWEEN),
+        ];
+        for (key, span, range) in spans {
+            let (least, most) = (range.start(), range.end());
+            ensure!(range.contains(&span), "`drift.{key}` is {span:?}, outside {least:?} to {most:?}");
+        }
+        ensure!(
+            self.epoch.len() <= LABEL_MAX,
+            "`drift.epoch` has {} letters, {LABEL_MAX} are the most",
+            self.epoch.len()
+        );
+        if let Some(state) = &self.state {
+            ensure!(state.is_absolute(), "`drift.state` is {}, no full path", state.display());
+        }
         ensure!(
             self.files.len() <= FILES_MAX,
             "`drift.files` has {} entries, {FILES_MAX} are the most",

@@ -12,6 +12,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::digest::Digest;
+
 /// Longest content.
 pub const CONTENT_BYTES_MAX: usize = 16 << 20;
 /// Of the form of this file; the content has a version of its own.
@@ -77,8 +79,10 @@ fn head(sequence: u64, content: &[u8]) -> [u8; HEAD_BYTES] {
     head[..8].copy_from_slice(MAGIC);
     head[8..16].copy_from_slice(&sequence.to_le_bytes());
     head[16..24].copy_from_slice(&(content.len() as u64).to_le_bytes());
-    let sum = checksum(&[&head[..24], content]);
-    head[24..].copy_from_slice(&sum.to_le_bytes());
+    let mut sum = Digest::default();
+    sum.add(&head[..24]);
+    sum.add(content);
+    head[24..].copy_from_slice(&sum.get().to_le_bytes());
     head
 }
 
@@ -95,12 +99,6 @@ fn read_slot(file: &File, slot: u64) -> Option<(u64, Vec<u8>)> {
     let mut content = vec![0; usize::try_from(length).ok()?];
     file.read_exact_at(&mut content, place + HEAD_BYTES as u64).ok()?;
     (head(sequence, &content) == found).then_some((sequence, content))
-}
-
-/// FNV-1a: against writes that were cut off, not against people.
-fn checksum(parts: &[&[u8]]) -> u64 {
-    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    parts.iter().copied().flatten().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 #[cfg(test)]

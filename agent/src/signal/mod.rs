@@ -8,6 +8,7 @@ pub mod engine;
 pub mod gpu;
 pub mod latency;
 pub mod latest;
+pub mod live;
 pub mod mmlu;
 pub mod slow;
 pub mod stalls;

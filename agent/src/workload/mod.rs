@@ -7,6 +7,7 @@
 //! events. From then on every process below it is its own, whatever it runs; what started it is not.
 
 pub mod cgroup;
+pub mod facts;
 #[cfg(test)]
 pub(crate) mod fake_proc;
 mod follow;

@@ -21,6 +21,7 @@ pub mod cause;
 pub mod cusum;
 pub mod level;
 pub mod measure;
+pub mod pair;
 pub mod shape;
 pub mod share;
 

@@ -3,14 +3,13 @@
 //! A look that finds nothing new only asks for the files' times. What it reads it reads whole, and throws away where a
 //! file changed meanwhile: a pair of which one is newer says nothing.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::{Scored, Standing};
 use crate::clock::BootTime;
+use crate::digest::Digest;
 use crate::quality::npy::{self, Array, NpyError};
 use crate::quality::score::Scores;
 use crate::quality::score::accuracy::{self, Accuracy};
@@ -145,9 +144,9 @@ fn compare(predictions: &Array, path: &Path, truth: &Path) -> Result<Accuracy, F
 
 /// Numbers that were written again are the same predictions.
 fn digest(array: &Array) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    array.values.iter().for_each(|value| value.to_bits().hash(&mut hasher));
-    hasher.finish()
+    let mut digest = Digest::default();
+    array.values.iter().for_each(|value| digest.add(&value.to_bits().to_le_bytes()));
+    digest.get()
 }
 
 /// The mean, where all numbers are probabilities; labels have none.

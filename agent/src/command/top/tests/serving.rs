@@ -231,6 +231,7 @@ fn agent() -> Shared {
     let quality = Standings {
         predictions: vec![crate::signal::drift::tests::standing(&[0.11, 0.92], Some(&[0.11, 0.0]))],
         evaluations: vec![crate::signal::mmlu::tests::standing(None)],
+        ..Standings::default()
     };
     let gpus = Gpus::of(Ok(Driver::default()), vec![full_gpu()]);
     let mut totals = Totals::default();
@@ -273,7 +274,8 @@ fn agent() -> Shared {
     health.tick(BootTime::now());
     let (latency, slow, stalls, gpus) = (latency.view(), slow.view(), stalls.view(), gpu.view());
     let (predictions, evaluations) = (drift.view(), mmlu.view());
-    Shared { registries, health, latency, slow, stalls, gpus, predictions, evaluations }
+    let changes = crate::signal::live::view::ChangesView::default();
+    Shared { registries, health, latency, slow, stalls, gpus, predictions, evaluations, changes }
 }
 
 #[test]
