@@ -97,7 +97,7 @@ fn stalls_and_failures_are_seen() {
     }
     agent.signal.show(agent.now_ns);
     assert!(
-        agent.has("drift_change_difference{model=\"m\",workload=\"w\",of=\"errors\"} 0.9"),
+        agent.has("drift_change_difference{model=\"m\",workload=\"w\",of=\"errors\"} 1.0"),
         "{}",
         agent.page()
     );
