@@ -7,7 +7,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::pages::{
-    Evaluations, Gpu, GpuInstance, Model, Pages, Predictions, RoleStalls, Score, SlowRequest, Workload,
+    Change, Evaluations, Gpu, GpuInstance, Model, Pages, Predictions, RoleStalls, Score, SlowRequest,
+    Workload,
 };
 use super::state::{Sort, State};
 
@@ -48,6 +49,10 @@ pub enum QualityRow<'a> {
     Score(&'a Evaluations, &'a Score),
     /// Results that say nothing yet.
     NoScore(&'a Evaluations),
+    /// Something that requests show has changed.
+    Changed(&'a Change),
+    /// Nothing has: all streams of a model of a server.
+    Same(&'a [Change]),
 }
 
 /// The models, sorted as chosen, and workloads without one.
@@ -115,7 +120,7 @@ pub fn gpus<'a>(pages: &'a Pages, state: &State) -> Vec<GpuRow<'a>> {
     pages.gpus.gpus.iter().filter(of).flat_map(rows).collect()
 }
 
-/// Files first, then results, each in the order in which they are configured.
+/// What requests show first; then files, then results, each in the order in which they are configured.
 #[must_use]
 pub fn quality<'a>(pages: &'a Pages, state: &State) -> Vec<QualityRow<'a>> {
     let predictions = pages.quality.predictions.iter();
@@ -132,7 +137,26 @@ pub fn quality<'a>(pages: &'a Pages, state: &State) -> Vec<QualityRow<'a>> {
         }
         rows
     });
-    predictions.chain(evaluations).collect()
+    changes(pages, state).into_iter().chain(predictions).chain(evaluations).collect()
+}
+
+/// A row for each change; of a model without one, a row.
+fn changes<'a>(pages: &'a Pages, state: &State) -> Vec<QualityRow<'a>> {
+    let same = |a: &Change, b: &Change| a.model == b.model && a.workload == b.workload;
+    let mut rows = Vec::new();
+    for streams in pages.quality.changes.chunk_by(same) {
+        if !streams.first().is_some_and(|of| matches(state, &[&of.model, &of.workload])) {
+            continue;
+        }
+        let changed = streams.iter().filter(|stream| stream.alarm.is_some());
+        let before = rows.len();
+        rows.extend(changed.map(QualityRow::Changed));
+        // What is asked of it for the first time says nothing yet.
+        if rows.len() == before {
+            rows.push(QualityRow::Same(streams));
+        }
+    }
+    rows
 }
 
 /// What held threads up, the most first.

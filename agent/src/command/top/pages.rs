@@ -345,6 +345,30 @@ pub struct GpuHistory {
 pub struct Quality {
     pub predictions: Vec<Predictions>,
     pub evaluations: Vec<Evaluations>,
+    #[serde(default)]
+    pub changes: Vec<Change>,
+}
+
+/// One stream of what requests show.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    pub model: Text,
+    pub workload: Text,
+    pub of: Text,
+    /// The part that has been learnt, until it is whole.
+    pub reference: Option<f64>,
+    pub statistic: Option<f64>,
+    pub alarm: Option<Alarm>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Alarm {
+    pub since_unix_seconds: f64,
+    pub ratio: Option<f64>,
+    pub difference: Option<f64>,
+    pub coincides: Vec<Text>,
 }
 
 /// Scored files of predictions.

@@ -123,7 +123,8 @@ pub fn wanted(pages: &Pages, state: &State) -> Rows {
 }
 
 fn wanted_quality(pages: &Pages, state: &State) -> usize {
-    let none = pages.quality.predictions.is_empty() && pages.quality.evaluations.is_empty();
+    let quality = &pages.quality;
+    let none = quality.predictions.is_empty() && quality.evaluations.is_empty() && quality.changes.is_empty();
     if none { 0 } else { content::quality(pages, state).len().max(1) }
 }
 
@@ -308,7 +309,8 @@ impl Parts<'_> {
     fn quality(&mut self, pages: &Pages, state: &State, room: usize) {
         let rows = content::quality(pages, state);
         self.name(&format!("Quality{}", part(room, rows.len())));
-        let texts: Vec<Vec<String>> = rows.iter().take(room).map(tables::quality).collect();
+        let texts: Vec<Vec<String>> =
+            rows.iter().take(room).map(|row| tables::quality(row, pages.agent.unix_seconds)).collect();
         let places = fit(&tables::QUALITY, &widest(&tables::QUALITY, &texts), self.area.width);
         let table: (&[Column], &[Place]) = (&tables::QUALITY, &places);
         put_titles(self.buffer, self.area, (self.next, self.palette.strong()), table);

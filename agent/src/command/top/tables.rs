@@ -6,7 +6,7 @@ use super::bars;
 use super::columns::Column;
 use super::content::{GpuRow, ModelRow, QualityRow, StallRow};
 use super::format::{NONE, age, bytes, count, rate, seconds, seconds_or_none};
-use super::pages::{Accuracy, Evaluations, Gpu, GpuUser, Number, Predictions, Score, SlowRequest};
+use super::pages::{Accuracy, Change, Evaluations, Gpu, GpuUser, Number, Predictions, Score, SlowRequest};
 
 /// Longest names that are shown whole where there is room.
 const NAME_MAX: u16 = 48;
@@ -164,7 +164,7 @@ fn users(users: &[GpuUser]) -> String {
 pub const QUALITY_TROUBLE: usize = 10;
 /// Below it two samples are told apart by custom.
 const P_VALUE_LOW: f64 = 0.05;
-/// Quality. `DRIFT`: divergence of the newest predictions from the baseline, `P`: probability of their distance by chance;
+/// Quality. `DRIFT`: divergence of the newest predictions from the baseline; of what requests show, what speaks for a change; `P`: probability of their distance by chance;
 /// `ACC`, `VALID`, `CONF`: accuracy, that of the validation set, confidence; `SCORE`: of a benchmark, `FALL`: below the best.
 pub const QUALITY: [Column; 11] = [
     Column::text("MODEL", 11, NAME_MAX, 0),
@@ -180,10 +180,12 @@ pub const QUALITY: [Column; 11] = [
     Column::text("TROUBLE", 10, NAME_MAX, 0),
 ];
 
-/// What a row of quality says.
+/// What a row of quality says. `unix_seconds`: the time of the page.
 #[must_use]
-pub fn quality(row: &QualityRow<'_>) -> Vec<String> {
+pub fn quality(row: &QualityRow<'_>, unix_seconds: f64) -> Vec<String> {
     match row {
+        QualityRow::Changed(of) => changed(of, unix_seconds),
+        QualityRow::Same(of) => same(of),
         QualityRow::Predictions(of) => predictions(of),
         QualityRow::Score(of, score) => benchmark(of, score),
         QualityRow::NoScore(of) => {
@@ -194,6 +196,43 @@ pub fn quality(row: &QualityRow<'_>) -> Vec<String> {
             texts
         }
     }
+}
+
+/// `ttft 1.12x since 3m (gpu_throttle)`.
+fn changed(of: &Change, unix_seconds: f64) -> Vec<String> {
+    let mut texts = live(of);
+    let Some(alarm) = &of.alarm else { return texts };
+    let by = match (alarm.ratio, alarm.difference) {
+        (Some(ratio), _) => format!(" {ratio:.2}x"),
+        (None, Some(difference)) => format!(" {difference:+.3}"),
+        (None, None) => String::new(),
+    };
+    let names: Vec<&str> = alarm.coincides.iter().map(|name| &**name).collect();
+    let coincides = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    let since = age(unix_seconds - alarm.since_unix_seconds);
+    texts[QUALITY_TROUBLE] = format!("{}{by} since {since}{coincides}", of.of);
+    texts[2] = decimal(of.statistic);
+    texts
+}
+
+/// The one of which most speaks for a change; or how far the reference is that is least far.
+fn same(of: &[Change]) -> Vec<String> {
+    let Some(first) = of.first() else { return Vec::new() };
+    let mut texts = live(first);
+    let known = || of.iter().filter_map(|stream| stream.statistic);
+    texts[2] = decimal(known().reduce(f64::max));
+    if known().next().is_none() {
+        let most = of.iter().filter_map(|stream| stream.reference).fold(0.0, f64::max);
+        texts[QUALITY_TROUBLE] = format!("learning, {:.0}%", most * 100.0);
+    }
+    texts
+}
+
+fn live(of: &Change) -> Vec<String> {
+    let mut texts = vec![NONE.to_owned(); QUALITY.len()];
+    texts[0] = of.model.to_string();
+    texts[1] = "live".to_owned();
+    texts
 }
 
 fn predictions(of: &Predictions) -> Vec<String> {

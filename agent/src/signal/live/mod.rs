@@ -40,6 +40,8 @@ use view::{ChangeReport, ChangesView};
 
 /// Models of servers that are watched at once; each has seven streams of at most 50 KB while it learns.
 const PAIRS_MAX: usize = 64;
+/// Series of one model of a server where all of its streams have changed: statistic, alarm, change, time.
+pub const SERIES_MAX: usize = Of::ALL.len() * 4;
 /// Ticks between two hand-overs of what was learnt.
 const KEEP_EVERY: u64 = 60;
 
