@@ -4,6 +4,7 @@
 //! know HTTP. Encoding takes only the short locks of single series, so nobody waits for a scrape.
 
 pub mod confidence;
+pub mod latest;
 pub mod totals;
 
 use std::fmt;

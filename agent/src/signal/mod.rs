@@ -7,7 +7,6 @@ pub mod energy;
 pub mod engine;
 pub mod gpu;
 pub mod latency;
-pub mod latest;
 pub mod live;
 pub mod mmlu;
 pub mod slow;

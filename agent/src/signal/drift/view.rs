@@ -9,7 +9,7 @@ use crate::clock::BootTime;
 use crate::quality::files::Standing;
 use crate::quality::score::Scores;
 use crate::quality::score::accuracy::Accuracy;
-use crate::signal::latest::Latest;
+use crate::registry::latest::Latest;
 
 /// One for each entry of `drift.files`, as of the newest tick.
 pub type PredictionsView = Latest<Vec<PredictionsReport>>;

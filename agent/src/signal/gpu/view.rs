@@ -15,7 +15,7 @@ use super::xid;
 use crate::clock::BootTime;
 use crate::gpu::source::{Instance, NvLink, Pcie, Profile, RemappedRows, RetiredPages};
 use crate::gpu::{Card, CardState, Gpus, Reading, ThrottleCause, Use};
-use crate::signal::latest::Latest;
+use crate::registry::latest::Latest;
 
 /// The newest snapshot.
 pub type GpusView = Latest<GpusSnapshot>;

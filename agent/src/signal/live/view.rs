@@ -8,7 +8,7 @@ use super::families::Key;
 use crate::quality::change::State;
 use crate::quality::change::cause::Coincidence;
 use crate::quality::change::pair::Of;
-use crate::signal::latest::Latest;
+use crate::registry::latest::Latest;
 
 /// One for each stream, as of the newest tick.
 pub type ChangesView = Latest<Vec<ChangeReport>>;

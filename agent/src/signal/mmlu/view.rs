@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::quality::mmlu::history::Against;
 use crate::quality::mmlu::watched::{Newest, Standing};
-use crate::signal::latest::Latest;
+use crate::registry::latest::Latest;
 
 /// One for each entry of `mmlu.results`, as of the newest tick.
 pub type EvaluationsView = Latest<Vec<EvaluationsReport>>;

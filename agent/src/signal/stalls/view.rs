@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Labels;
 use crate::clock::BootTime;
-use crate::signal::latest::Latest;
+use crate::registry::latest::Latest;
 
 /// Span of the rates.
 pub const SPAN: Duration = Duration::from_secs(10);
