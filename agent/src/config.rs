@@ -48,6 +48,7 @@ pub struct Config {
     pub gpu: gpu::Settings,
     pub drift: quality::settings::Settings,
     pub mmlu: quality::mmlu::settings::Settings,
+    pub canary: quality::canary::settings::Settings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
@@ -159,6 +160,7 @@ impl Config {
         self.gpu.check()?;
         self.drift.check()?;
         self.mmlu.check()?;
+        self.canary.check()?;
         Rules::new(&self.workload)?;
         Ok(())
     }

@@ -181,26 +181,25 @@ pub async fn get(
     timeout(limits.time, all).await.unwrap_or_else(|_late| Err(at("", Why::Late(limits.time))))
 }
 
-/// The answer to a question in JSON, with one more header.
+/// The answer to a question in JSON, with more headers.
 ///
 /// # Errors
 /// As [`get`].
 pub async fn post(
     address: &Address,
     path: &str,
-    header: (&str, &str),
+    headers: &[(&str, &str)],
     body: String,
     limits: Limits,
 ) -> Result<Vec<u8>, Failure> {
     let at = |why| Failure { url: format!("{address}{path}"), why };
     let one = async {
         let (mut sender, _driver) = connect(address).await?;
-        let request = Request::post(format!("{}{path}", address.base))
+        let plain = Request::post(format!("{}{path}", address.base))
             .header(HOST, &address.authority)
-            .header(CONTENT_TYPE, "application/json")
-            .header(header.0, header.1)
-            .body(body)
-            .map_err(|error| Why::Broken(error.to_string()))?;
+            .header(CONTENT_TYPE, "application/json");
+        let request = headers.iter().fold(plain, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(body).map_err(|error| Why::Broken(error.to_string()))?;
         exchange(&mut sender, request, limits.bytes).await
     };
     timeout(limits.time, one).await.unwrap_or(Err(Why::Late(limits.time))).map_err(at)

@@ -80,12 +80,12 @@ pub fn run(start: Start) -> Result<()> {
     let happens = Happens { lifecycle, bell, beat: Beat::every(DRAIN_EVERY)? };
     drop(inside);
     // All that takes rights is done, and no second thread has begun: those of the server get what is left.
-    let (connects, keeps) = (config.engine.metrics, pipeline.quality.keeps());
+    let (connects, keeps) = (config.engine.metrics || config.canary.enabled, pipeline.quality.keeps());
     let needs = Needs { connects, devices: config.gpu.enabled, keeps, ..Needs::default() };
     shared.health.set_sandbox(confine(&config.sandbox, needs)?);
     pipeline.groups.start()?;
     pipeline.gpus.start(&config.gpu)?;
-    pipeline.quality.start(&config.drift, &config.mmlu)?;
+    pipeline.quality.start(&config.drift, &config.mmlu, &config.canary)?;
     let server = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVER_THREADS)
         .enable_all()
@@ -154,7 +154,7 @@ struct Pipeline {
 impl Pipeline {
     fn new(config: &Config) -> Result<(Self, Arc<Shared>)> {
         let now = BootTime::now();
-        let (quality, learnt) = Quality::open(&config.drift);
+        let (quality, learnt) = Quality::open(&config.drift, &config.canary)?;
         let (signals, shared) = signals::all(config, now, learnt);
         let mut pipeline = Self {
             probe: Probe::start(&config.kernel.socket_hook.families())?,
@@ -173,6 +173,9 @@ impl Pipeline {
             ignored: Vec::new(),
             exits: Vec::new(),
         };
+        if let Some(mark) = pipeline.quality.mark() {
+            pipeline.connections.set_own(mark.into());
+        }
         for signal in &pipeline.signals {
             pipeline.health.set_signal(signal.name(), SignalState::Ok);
         }
@@ -399,7 +402,7 @@ impl Pipeline {
         self.apply(&closed);
         let (open, states) = self.standing(now);
         self.groups.follow(self.workloads.leaders());
-        self.quality.follow(self.workloads.leaders());
+        self.quality.follow(&self.workloads, &open);
         self.engines.take();
         self.engines.follow(self.workloads.doors());
         let groups = self.groups.newest();

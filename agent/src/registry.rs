@@ -3,7 +3,7 @@
 //! In: what signals and the agent's own health register. Out: one page per exposition format. Does not
 //! know HTTP. Encoding takes only the short locks of single series, so nobody waits for a scrape.
 
-pub mod confidence;
+pub mod by_source;
 pub mod latest;
 pub mod totals;
 
@@ -15,7 +15,7 @@ use prometheus_client::encoding::{prometheus_protobuf, prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use confidence::Confidence;
+use by_source::BySource;
 
 /// Room for a page before it grows: about 2,000 series.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -30,7 +30,8 @@ pub struct Registries {
     pub classic: Registry,
     /// On the protobuf page: the same histograms, classic and native in one. `None` where it is off.
     pub native: Option<Registry>,
-    confidence: Option<Confidence>,
+    confidence: Option<BySource>,
+    validation_accuracy: Option<BySource>,
 }
 
 impl Registries {
@@ -40,16 +41,23 @@ impl Registries {
         Self { native: native.then(Registry::default), ..Self::default() }
     }
 
-    /// The family that several signals feed: registered when the first asks for it, since the library would put a
-    /// second one of the same name beside it.
-    pub fn confidence(&mut self) -> Confidence {
-        let common = &mut self.common;
-        let registered = || {
-            let confidence = Confidence::default();
-            confidence.register(common);
-            confidence
-        };
+    // Families that several signals feed are registered when the first asks for them, since the library would put a
+    // second one of the same name beside it.
+
+    /// `prediction_confidence`, 0 to 1: how sure models are.
+    pub fn confidence(&mut self) -> BySource {
+        let help = "Mean confidence: of answers of the last 5 minutes, their geometric mean token probability; \
+                    of files, the newest predictions; of the canary, its newest run";
+        let registered = || BySource::registered(&mut self.common, "prediction_confidence", help);
         self.confidence.get_or_insert_with(registered).clone()
+    }
+
+    /// `model_validation_accuracy`, 0 to 1: how often models are right on a fixed set.
+    pub fn validation_accuracy(&mut self) -> BySource {
+        let help = "Share of a fixed set that is right: of files, predictions of the validation set; \
+                    of the canary, questions of its newest run";
+        let registered = || BySource::registered(&mut self.common, "model_validation_accuracy", help);
+        self.validation_accuracy.get_or_insert_with(registered).clone()
     }
 
     /// The page as OpenMetrics 1.0.0, with exemplars.

@@ -36,7 +36,7 @@ impl Section {
 const LISTS: [(&str, &str); 2] = [("drift", "files"), ("mmlu", "results")];
 
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 13] {
+pub(super) fn sections() -> [Section; 14] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),
@@ -48,6 +48,7 @@ pub(super) fn sections() -> [Section; 13] {
         one("gpu", fields::<gpu::Settings>()),
         one("drift", fields::<quality::settings::Settings>()),
         one("mmlu", fields::<quality::mmlu::settings::Settings>()),
+        one("canary", fields::<quality::canary::settings::Settings>()),
         one("kernel", fields::<probe::plan::Settings>()),
         one("log", fields::<logs::Settings>()),
         one("sandbox", fields::<privileges::Settings>()),

@@ -221,15 +221,19 @@ fn every_scalar_can_be_said_by_the_environment() {
         let default = Config::default().to_table()[section].get(key).cloned();
         let text = match default {
             Some(toml::Value::Boolean(_)) => "true".to_owned(),
+            Some(toml::Value::Integer(_)) if key == "tokens_per_hour" => "700".to_owned(),
             Some(toml::Value::Integer(_)) => "7".to_owned(),
             Some(toml::Value::Float(default)) => default.to_string(),
             Some(toml::Value::String(text)) => text,
             None if (section, key) == ("gpu", "library") => "/lib/libnvidia-ml.so.1".to_owned(),
             None if (section, key) == ("drift", "state") => "/var/lib/inferscope/state".to_owned(),
+            None if section == "canary" => "/etc/inferscope/of-the-canary".to_owned(),
             None => "300ms".to_owned(),
             Some(other) => panic!("{name} is no scalar: {other}"),
         };
-        Config::parse("", &sources(&[(&name, &text)], &[]))
+        // Which it cannot be without.
+        let file = "[canary]\nquestions = \"/q.csv\"\nmodel = \"m\"";
+        Config::parse(file, &sources(&[(&name, &text)], &[]))
             .unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
 }

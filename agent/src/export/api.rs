@@ -90,6 +90,11 @@
 //! `ilab`, `ilab_branch`), `task`, `score`, `standard_error`, `questions`, `age_seconds`; `fall`, `fall_p_value`, `fallen` against
 //! what `against` says (`best`, `baseline`), all `null` for a first one; `failure`.
 //!
+//! `canary`: what the agent asks itself, `null` where it does not: `model`; `run`, the newest that came to its end
+//! (`ended_unix_seconds`; `accuracy`, and `lower` and `upper`, its interval of 95 %; `right`, `wrong`, `unanswered`;
+//! `confidence`; `flips`, answers that changed though server and model did not), `null` before; `runs`, `tokens`;
+//! `progress` of a run under way (`asked`, `questions`; `waits`: `busy`, `budget`, `server`) or `null`; `failure`.
+//!
 //! `changes`: one object for each stream of what requests show: `model`, `workload`, `of` (`ttft`, `time_per_output_token`,
 //! `output_tokens`, `prompt_tokens`, `confidence`, `errors`, `finish_length`); `reference`, the part of it that has been learnt,
 //! `null` once it is whole; `statistic`, what speaks for a change as a share of the threshold, `null` before; `alarm`
@@ -185,9 +190,10 @@ async fn gpus(State(app): State<App>) -> Response {
 
 async fn quality(State(app): State<App>) -> Response {
     let (predictions, evaluations) = (app.shared.predictions.latest(), app.shared.evaluations.latest());
-    let changes = app.shared.changes.latest();
+    let (canary, changes) = (app.shared.canary.latest(), app.shared.changes.latest());
     let page = serde_json::json!({
-        "predictions": *predictions, "evaluations": *evaluations, "changes": *changes,
+        "predictions": *predictions, "evaluations": *evaluations, "canary": *canary,
+        "changes": *changes,
     });
     Json(page).into_response()
 }

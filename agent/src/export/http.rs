@@ -298,6 +298,7 @@ mod tests {
     use crate::registry::Registries;
     use crate::request::record::RequestRecord;
     use crate::signal::Signal as _;
+    use crate::signal::canary::view::CanaryView;
     use crate::signal::drift::view::PredictionsView;
     use crate::signal::gpu::view::GpusView;
     use crate::signal::latency::{LatencySignal, Options, tests::record};
@@ -346,6 +347,7 @@ mod tests {
             gpus: GpusView::default(),
             predictions: PredictionsView::default(),
             evaluations: EvaluationsView::default(),
+            canary: CanaryView::default(),
             changes: ChangesView::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -531,7 +533,7 @@ mod tests {
         contains(&server.get("/api/v1/gpus", "").await, r#","gpus":[]}"#);
         contains(
             &server.get("/api/v1/quality", "").await,
-            r#"{"changes":[],"evaluations":[],"predictions":[]}"#,
+            r#"{"canary":null,"changes":[],"evaluations":[],"predictions":[]}"#,
         );
         contains(&server.get("/api/v1/slow", "").await, r#"{"total":0,"requests":[]}"#);
         contains(&server.get("/api/v1/agent", "").await, r#""events_lost":["#);

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::http::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 use crate::health::Health;
 use crate::registry::Registries;
+use crate::signal::canary::view::CanaryView;
 use crate::signal::drift::view::PredictionsView;
 use crate::signal::gpu::view::GpusView;
 use crate::signal::latency::view::LatencyView;
@@ -61,6 +62,7 @@ pub struct Shared {
     pub gpus: GpusView,
     pub predictions: PredictionsView,
     pub evaluations: EvaluationsView,
+    pub canary: CanaryView,
     pub changes: ChangesView,
 }
 

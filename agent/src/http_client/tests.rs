@@ -185,7 +185,7 @@ async fn a_question_carries_its_header_and_its_body() {
     let address = server(Router::new().route("/v1/completions", axum::routing::post(answer))).await;
     let ask = |path: &'static str, limits| {
         let address = address.clone();
-        async move { post(&address, path, ("x-request-id", "own-1"), "{}".to_owned(), limits).await }
+        async move { post(&address, path, &[("x-request-id", "own-1")], "{}".to_owned(), limits).await }
     };
     assert_eq!(ask("/v1/completions", LIMITS).await.unwrap(), b"application/json own-1 {}");
     let error = ask("/other", LIMITS).await.unwrap_err().to_string();

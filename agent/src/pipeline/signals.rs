@@ -8,6 +8,7 @@ use crate::quality::Learnt;
 use crate::quality::change::Settings;
 use crate::registry::Registries;
 use crate::signal::Signal;
+use crate::signal::canary::CanarySignal;
 use crate::signal::cgroup::CgroupSignal;
 use crate::signal::drift::DriftSignal;
 use crate::signal::energy::EnergySignal;
@@ -32,6 +33,7 @@ pub(super) fn all(config: &Config, now: BootTime, learnt: Learnt) -> (Vec<Box<dy
     let energy = EnergySignal::new(&mut registries);
     let drift = DriftSignal::new(!config.drift.files.is_empty(), &mut registries);
     let mmlu = MmluSignal::new(!config.mmlu.results.is_empty(), &mut registries);
+    let canary = CanarySignal::new(config.canary.enabled, &mut registries);
     let live = LiveSignal::new(live_options(config, learnt), &mut registries);
     let shared = Shared {
         latency: latency.view(),
@@ -40,6 +42,7 @@ pub(super) fn all(config: &Config, now: BootTime, learnt: Learnt) -> (Vec<Box<dy
         gpus: gpu.view(),
         predictions: drift.view(),
         evaluations: mmlu.view(),
+        canary: canary.view(),
         changes: live.view(),
         registries,
         health,
@@ -54,6 +57,7 @@ pub(super) fn all(config: &Config, now: BootTime, learnt: Learnt) -> (Vec<Box<dy
         Box::new(energy),
         Box::new(drift),
         Box::new(mmlu),
+        Box::new(canary),
         Box::new(live),
     ];
     (signals, shared)
@@ -63,5 +67,5 @@ fn live_options(config: &Config, learnt: Learnt) -> Options {
     let drift = &config.drift;
     let settings = Settings { between_false_alarms: drift.between_false_alarms, reference: drift.reference };
     let (kept, save) = (learnt.kept, learnt.save);
-    Options { enabled: drift.live, settings, epoch: drift.epoch.clone(), kept, save }
+    Options { enabled: drift.live, settings, kept, save }
 }

@@ -1,7 +1,7 @@
 //! Keeps what was learnt: a thread that writes it to the state file, so that nothing waits for a disk.
 //!
-//! In: the newest [`Content`], now and then. Out: the content of the last run, at the start. What comes while it writes is
-//! left out: the next one holds more. It ends once nobody can send any more.
+//! In: the newest [`Part`]s, now and then. Out: the [`Content`] of the last run, at the start. It ends once nobody can send any
+//! more.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::canary::outcome::LastRun;
 use super::change::pair;
 use super::state::StateFile;
 
@@ -23,6 +24,16 @@ pub struct Content {
     /// `drift.epoch` under which it was learnt.
     epoch: String,
     pub pairs: Vec<KeptPair>,
+    /// Answers of the canary's last run.
+    #[serde(default)]
+    pub canary: Option<LastRun>,
+}
+
+/// A part of the content, which takes the place of the one before.
+#[derive(Clone, Debug)]
+pub enum Part {
+    Pairs(Vec<KeptPair>),
+    Canary(LastRun),
 }
 
 /// What was learnt of one model of one server.
@@ -35,9 +46,15 @@ pub struct KeptPair {
 }
 
 impl Content {
-    #[must_use]
-    pub fn new(epoch: &str, pairs: Vec<KeptPair>) -> Self {
-        Self { version: VERSION, epoch: epoch.to_owned(), pairs }
+    fn new(epoch: &str) -> Self {
+        Self { version: VERSION, epoch: epoch.to_owned(), pairs: Vec::new(), canary: None }
+    }
+
+    fn take(&mut self, part: Part) {
+        match part {
+            Part::Pairs(pairs) => self.pairs = pairs,
+            Part::Canary(last) => self.canary = Some(last),
+        }
     }
 }
 
@@ -45,28 +62,35 @@ impl Content {
 #[derive(Debug)]
 pub struct Keeper {
     file: StateFile,
-    received: Receiver<Content>,
+    content: Content,
+    received: Receiver<Part>,
 }
 
 /// Hands over what is to be kept.
-pub type Save = SyncSender<Content>;
+pub type Save = SyncSender<Part>;
 
 impl Keeper {
     /// Opens the file, as long as that is still allowed; and what was kept under this epoch.
     ///
     /// # Errors
     /// The file cannot be opened. What is in it may be anything: that is told in the log, and begun anew.
-    pub fn open(path: &Path, epoch: &str) -> Result<(Self, Save, Vec<KeptPair>)> {
+    pub fn open(path: &Path, epoch: &str) -> Result<(Self, Save)> {
         let (file, bytes) = StateFile::open(path)?;
-        let pairs = bytes.map_or_else(Vec::new, |bytes| match read(&bytes, epoch) {
-            Ok(pairs) => pairs,
-            Err(why) => {
+        let fresh = || Content::new(epoch);
+        let content = bytes.map_or_else(fresh, |bytes| {
+            read(&bytes, epoch).unwrap_or_else(|why| {
                 tracing::warn!(path = %path.display(), "what was learnt is learnt anew: {why:#}");
-                Vec::new()
-            }
+                fresh()
+            })
         });
         let (save, received) = sync_channel(1);
-        Ok((Self { file, received }, save, pairs))
+        Ok((Self { file, content, received }, save))
+    }
+
+    /// What was kept.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
     }
 
     /// Starts the thread: only once rights were given up.
@@ -81,8 +105,9 @@ impl Keeper {
 
     fn run(mut self) {
         let mut failed = false;
-        while let Ok(content) = self.received.recv() {
-            let text = serde_json::to_vec(&content).context("write what was learnt as text");
+        while let Ok(part) = self.received.recv() {
+            self.content.take(part);
+            let text = serde_json::to_vec(&self.content).context("write what was learnt as text");
             let saved = text.and_then(|text| self.file.save(&text));
             match &saved {
                 Err(error) if !failed => tracing::warn!("what was learnt cannot be kept: {error:#}"),
@@ -94,7 +119,7 @@ impl Keeper {
     }
 }
 
-fn read(bytes: &[u8], epoch: &str) -> Result<Vec<KeptPair>> {
+fn read(bytes: &[u8], epoch: &str) -> Result<Content> {
     /// Enough of any version.
     #[derive(Deserialize)]
     struct Head {
@@ -108,8 +133,7 @@ fn read(bytes: &[u8], epoch: &str) -> Result<Vec<KeptPair>> {
         "it was learnt under epoch {:?}, `drift.epoch` is {epoch:?}",
         head.epoch
     );
-    let content: Content = serde_json::from_slice(bytes).context("read the state")?;
-    Ok(content.pairs)
+    serde_json::from_slice(bytes).context("read the state")
 }
 
 #[cfg(test)]
@@ -118,28 +142,30 @@ mod tests {
 
     use super::*;
 
-    fn content(epoch: &str, model: &str) -> Content {
+    fn pairs(model: &str) -> Part {
         let pair =
             KeptPair { model: model.to_owned(), workload: "w".to_owned(), streams: pair::Kept::default() };
-        Content::new(epoch, vec![pair])
+        Part::Pairs(vec![pair])
     }
 
     #[test]
     fn what_is_kept_is_there_for_the_next_run_under_the_same_epoch() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        let (keeper, save, pairs) = Keeper::open(&path, "").unwrap();
-        assert_eq!(pairs, []);
+        let (keeper, save) = Keeper::open(&path, "").unwrap();
+        assert_eq!(*keeper.content(), Content::new(""));
         keeper.start().unwrap();
-        save.send(content("", "first")).unwrap();
-        save.send(content("", "second")).unwrap();
+        save.send(pairs("first")).unwrap();
+        save.send(Part::Canary(LastRun::default())).unwrap();
+        save.send(pairs("second")).unwrap();
         let began = Instant::now();
-        let model = || Keeper::open(&path, "").unwrap().2.first().map(|pair| pair.model.clone());
-        while model().as_deref() != Some("second") {
+        let kept = |epoch: &str| Keeper::open(&path, epoch).unwrap().0.content().clone();
+        while kept("").pairs.first().is_none_or(|pair| pair.model != "second") {
             assert!(began.elapsed() < Duration::from_secs(30));
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(Keeper::open(&path, "after the new model").unwrap().2, []);
+        assert_eq!(kept("").canary, Some(LastRun::default()));
+        assert_eq!(kept("after the new model"), Content::new("after the new model"));
     }
 
     #[test]

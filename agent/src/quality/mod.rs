@@ -1,8 +1,10 @@
-//! Is the model still as good? Predictions in files, scored against a baseline and the truth, and results of evaluations.
+//! Is the model still as good? Predictions in files, scored against a baseline and the truth, results of evaluations, and
+//! questions that the agent asks itself.
 //!
-//! What is here is computed from values alone, or reads files in threads that nothing waits for. In: the settings. Out:
-//! [`Standings`], once a second, which `signal/drift` and `signal/mmlu` export.
+//! What is here is computed from values alone, or in threads that nothing waits for. In: the settings. Out: [`Standings`], once
+//! a second, which `signal/drift`, `signal/mmlu` and `signal/canary` export.
 
+pub mod canary;
 pub mod change;
 pub mod files;
 pub mod keeper;
@@ -14,13 +16,18 @@ pub mod settings;
 pub mod state;
 pub mod watch;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
+use canary::asker::Canary;
+use canary::outcome::LastRun;
 use keeper::{Keeper, KeptPair, Save};
 use servers::{Look, Servers};
 use watch::Watch;
 
-use crate::workload::Roots;
+use crate::request::record::OpenRequest;
+use crate::workload::{Roots, Workloads};
 
 /// The threads, as the pipeline has them.
 #[derive(Debug, Default)]
@@ -28,7 +35,10 @@ pub struct Quality {
     predictions: Watch<files::Standing>,
     evaluations: Watch<mmlu::watched::Standing>,
     servers: Look,
+    canary: Option<Canary>,
+    last_run: Option<LastRun>,
     keeper: Option<Keeper>,
+    save: Option<Save>,
 }
 
 /// What is known at a tick.
@@ -40,6 +50,8 @@ pub struct Standings {
     pub evaluations: Vec<mmlu::watched::Standing>,
     /// What the servers run.
     pub servers: Servers,
+    /// Where there is one.
+    pub canary: Option<canary::Standing>,
 }
 
 /// What the last run has learnt, and who takes what this one learns.
@@ -50,18 +62,28 @@ pub struct Learnt {
 }
 
 impl Quality {
-    /// Opens the state, as long as files may be opened for writing. Without one, what is learnt goes with the agent.
-    #[must_use]
-    pub fn open(drift: &settings::Settings) -> (Self, Learnt) {
-        let Some(path) = drift.state_path().filter(|_| drift.live) else { return Default::default() };
+    /// Opens what may not be opened later. Without a state, what is learnt goes with the agent.
+    ///
+    /// # Errors
+    /// There is no canary to be had.
+    pub fn open(drift: &settings::Settings, canary: &canary::settings::Settings) -> Result<(Self, Learnt)> {
+        let canary = canary.enabled.then(|| Canary::new(canary)).transpose()?;
+        let mut quality = Self { canary, ..Self::default() };
+        let keeps = drift.live || quality.canary.is_some();
+        let Some(path) = drift.state_path().filter(|_| keeps) else {
+            return Ok((quality, Learnt::default()));
+        };
         match Keeper::open(&path, &drift.epoch) {
-            Ok((keeper, save, kept)) => {
-                let quality = Self { keeper: Some(keeper), ..Self::default() };
-                (quality, Learnt { kept, save: Some(save) })
+            Ok((keeper, save)) => {
+                let content = keeper.content().clone();
+                quality.last_run = content.canary;
+                quality.save = Some(save.clone());
+                quality.keeper = Some(keeper);
+                Ok((quality, Learnt { kept: content.pairs, save: Some(save) }))
             }
             Err(error) => {
                 tracing::warn!("what is learnt will not be kept: {error:#}");
-                Default::default()
+                Ok((quality, Learnt::default()))
             }
         }
     }
@@ -72,22 +94,46 @@ impl Quality {
         self.keeper.is_some()
     }
 
+    /// What the ids of the canary's requests begin with, where there is one.
+    #[must_use]
+    pub fn mark(&self) -> Option<&str> {
+        self.canary.as_ref().map(Canary::mark)
+    }
+
     /// Starts what is configured: only once rights were given up.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(&mut self, drift: &settings::Settings, mmlu: &mmlu::settings::Settings) -> Result<()> {
+    pub fn start(
+        &mut self,
+        drift: &settings::Settings,
+        mmlu: &mmlu::settings::Settings,
+        canary: &canary::settings::Settings,
+    ) -> Result<()> {
         self.predictions.start("predictions", files::entries(&drift.files))?;
         self.evaluations.start("evaluations", mmlu::watched::entries(mmlu))?;
-        if drift.live {
+        if drift.live || self.canary.is_some() {
             self.servers.start(Roots::default())?;
+        }
+        let (last, save) = (self.last_run.take(), self.save.take());
+        if let Some(asker) = &self.canary {
+            asker.start(canary, last, save)?;
         }
         self.keeper.take().map_or(Ok(()), Keeper::start)
     }
 
-    /// From now on these servers, each by its label and first process.
-    pub fn follow(&self, leaders: Vec<(std::sync::Arc<str>, u32)>) {
-        self.servers.follow(leaders);
+    /// From now on these servers, with these requests under way.
+    pub fn follow(&self, workloads: &Workloads, open: &[OpenRequest]) {
+        self.servers.follow(workloads.leaders());
+        let Some(canary) = &self.canary else { return };
+        let facts = self.servers.newest();
+        let server = |(label, port): (Arc<str>, u16)| canary::Server {
+            open: open.iter().filter(|request| request.workload.label == label).count(),
+            identity: facts.get(&label).map(crate::workload::facts::Facts::digest),
+            label,
+            port,
+        };
+        canary.follow(workloads.doors().into_iter().map(server).collect());
     }
 
     #[must_use]
@@ -96,6 +142,7 @@ impl Quality {
             predictions: self.predictions.newest(),
             evaluations: self.evaluations.newest(),
             servers: self.servers.newest(),
+            canary: self.canary.as_ref().map(Canary::newest),
         }
     }
 }

@@ -144,6 +144,8 @@ impl FileSettings {
             let fits = !label.is_empty() && label.len() <= LABEL_MAX && !label.contains(char::is_control);
             ensure!(fits, "{place}: `{key}` is {label:?}, which makes no label (1 to {LABEL_MAX} letters)");
         }
+        let reserved = ["live", "canary"].contains(&&*self.source);
+        ensure!(!reserved, "{place}: `source` {:?} is the agent's own", self.source);
         let paths = [
             ("baseline", Some(&self.baseline)),
             ("recent", Some(&self.recent)),

@@ -1,6 +1,7 @@
 //! What does it mean? Each folder is one signal: it sees finished records and a tick a second, and
 //! owns the series that it names. Signals do not import each other.
 
+pub mod canary;
 pub mod cgroup;
 pub mod drift;
 pub mod energy;

@@ -59,6 +59,16 @@ impl Facts {
         });
         Some(Self { arguments: Digest::of(&command), program: program.get(), model_files })
     }
+
+    /// Changes with any of them.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        for number in [self.arguments, self.program, self.model_files.unwrap_or(0)] {
+            digest.add(&number.to_le_bytes());
+        }
+        digest.get()
+    }
 }
 
 /// The path of the model, where it is one.

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::pages::{
-    Change, Evaluations, Gpu, GpuInstance, Model, Pages, Predictions, RoleStalls, Score, SlowRequest,
+    Canary, Change, Evaluations, Gpu, GpuInstance, Model, Pages, Predictions, RoleStalls, Score, SlowRequest,
     Workload,
 };
 use super::state::{Sort, State};
@@ -49,6 +49,7 @@ pub enum QualityRow<'a> {
     Score(&'a Evaluations, &'a Score),
     /// Results that say nothing yet.
     NoScore(&'a Evaluations),
+    Canary(&'a Canary),
     /// Something that requests show has changed.
     Changed(&'a Change),
     /// Nothing has: all streams of a model of a server.
@@ -120,7 +121,7 @@ pub fn gpus<'a>(pages: &'a Pages, state: &State) -> Vec<GpuRow<'a>> {
     pages.gpus.gpus.iter().filter(of).flat_map(rows).collect()
 }
 
-/// What requests show first; then files, then results, each in the order in which they are configured.
+/// What requests show first; then files, results and the canary, each in the order in which they are configured.
 #[must_use]
 pub fn quality<'a>(pages: &'a Pages, state: &State) -> Vec<QualityRow<'a>> {
     let predictions = pages.quality.predictions.iter();
@@ -137,7 +138,9 @@ pub fn quality<'a>(pages: &'a Pages, state: &State) -> Vec<QualityRow<'a>> {
         }
         rows
     });
-    changes(pages, state).into_iter().chain(predictions).chain(evaluations).collect()
+    let canary = pages.quality.canary.iter().filter(|of| matches(state, &[&of.model, "canary"]));
+    let canary = canary.map(QualityRow::Canary);
+    changes(pages, state).into_iter().chain(predictions).chain(evaluations).chain(canary).collect()
 }
 
 /// A row for each change; of a model without one, a row.

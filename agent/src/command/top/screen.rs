@@ -125,7 +125,7 @@ pub fn wanted(pages: &Pages, state: &State) -> Rows {
 fn wanted_quality(pages: &Pages, state: &State) -> usize {
     let quality = &pages.quality;
     let none = quality.predictions.is_empty() && quality.evaluations.is_empty() && quality.changes.is_empty();
-    if none { 0 } else { content::quality(pages, state).len().max(1) }
+    if none && quality.canary.is_none() { 0 } else { content::quality(pages, state).len().max(1) }
 }
 
 /// Rows of the body that shows all of `wanted`.

@@ -6,7 +6,9 @@ use super::bars;
 use super::columns::Column;
 use super::content::{GpuRow, ModelRow, QualityRow, StallRow};
 use super::format::{NONE, age, bytes, count, rate, seconds, seconds_or_none};
-use super::pages::{Accuracy, Change, Evaluations, Gpu, GpuUser, Number, Predictions, Score, SlowRequest};
+use super::pages::{
+    Accuracy, Canary, Change, Evaluations, Gpu, GpuUser, Number, Predictions, Score, SlowRequest,
+};
 
 /// Longest names that are shown whole where there is room.
 const NAME_MAX: u16 = 48;
@@ -188,6 +190,7 @@ pub fn quality(row: &QualityRow<'_>, unix_seconds: f64) -> Vec<String> {
         QualityRow::Same(of) => same(of),
         QualityRow::Predictions(of) => predictions(of),
         QualityRow::Score(of, score) => benchmark(of, score),
+        QualityRow::Canary(of) => canary(of, unix_seconds),
         QualityRow::NoScore(of) => {
             let mut texts = vec![NONE.to_owned(); QUALITY.len()];
             texts[0] = of.model.to_string();
@@ -269,6 +272,30 @@ fn benchmark(of: &Evaluations, score: &Score) -> Vec<String> {
     texts[8] = decimal(score.fall);
     texts[9] = age(score.age_seconds);
     texts[QUALITY_TROUBLE] = trouble.unwrap_or_else(|| NONE.to_owned());
+    texts
+}
+
+/// The newest run; what goes wrong, which answers changed, or how far a run is.
+fn canary(of: &Canary, unix_seconds: f64) -> Vec<String> {
+    let mut texts = vec![NONE.to_owned(); QUALITY.len()];
+    texts[0] = of.model.to_string();
+    texts[1] = "canary".to_owned();
+    if let Some(run) = &of.run {
+        texts[5] = decimal(Some(run.accuracy));
+        texts[6] = decimal(run.confidence);
+        texts[7] = format!("{:.2}-{:.2}", run.lower, run.upper);
+        texts[9] = age(unix_seconds - run.ended_unix_seconds);
+    }
+    let flips = of.run.as_ref().and_then(|run| run.flips).filter(|flips| *flips > 0);
+    let flips = flips.map(|flips| format!("{flips} answers changed"));
+    let progress = of.progress.as_ref().map(|progress| {
+        let waits = progress.waits.as_deref().map(|why| format!(", waits ({why})")).unwrap_or_default();
+        format!("asked {} of {}{waits}", progress.asked, progress.questions)
+    });
+    let trouble = of.failure.as_deref().map(str::to_owned).or(flips).or(progress);
+    if let Some(trouble) = trouble {
+        texts[QUALITY_TROUBLE] = trouble;
+    }
     texts
 }
 

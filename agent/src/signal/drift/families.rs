@@ -53,7 +53,6 @@ pub(super) struct Families {
     ks_statistic: Values,
     wasserstein: Values,
     accuracy: Values,
-    validation: Values,
     age: Values,
     written: Values,
     /// By its name no counter, though it only rises: counters end in `_total`.
@@ -106,11 +105,6 @@ impl Families {
             ),
             ("model_accuracy", "Share of the newest recent predictions that are right", &self.accuracy),
             (
-                "model_validation_accuracy",
-                "Share of the predictions of the validation set that are right",
-                &self.validation,
-            ),
-            (
                 "total_predictions",
                 "Predictions that were compared with the truth; it only rises",
                 &self.predictions,
@@ -152,7 +146,6 @@ impl Families {
             let Labels { model, source } = labels.clone();
             self.failures.set(&FailureLabels { model, source, reason }, *count);
         }
-        set(&self.validation, &labels, standing.validation.as_ref().map(|found| found.accuracy));
         if let Some(scored) = &standing.scored {
             self.show_scored(&labels, scored, now);
         }

@@ -34,7 +34,7 @@ use super::{Signal, Tick, Unavailable};
 use crate::clock::BootTime;
 use crate::quality::files::Standing;
 use crate::registry::Registries;
-use crate::registry::confidence::Confidence;
+use crate::registry::by_source::BySource;
 use crate::workload::Workload;
 use families::Families;
 use view::{PredictionsReport, PredictionsView};
@@ -43,7 +43,8 @@ use view::{PredictionsReport, PredictionsView};
 #[derive(Debug, Default)]
 pub struct DriftSignal {
     families: Families,
-    confidence: Confidence,
+    confidence: BySource,
+    validation: BySource,
     view: PredictionsView,
     configured: bool,
 }
@@ -53,8 +54,8 @@ impl DriftSignal {
     pub fn new(configured: bool, registries: &mut Registries) -> Self {
         let families = Families::default();
         families.register(&mut registries.common);
-        let confidence = registries.confidence();
-        Self { families, confidence, view: PredictionsView::default(), configured }
+        let (confidence, validation) = (registries.confidence(), registries.validation_accuracy());
+        Self { families, confidence, validation, view: PredictionsView::default(), configured }
     }
 
     /// What the API shows of it.
@@ -69,6 +70,8 @@ impl DriftSignal {
         self.families.show(standing, now);
         let confidence = standing.scored.as_ref().and_then(|scored| scored.confidence);
         self.confidence.set(&standing.model, &standing.source, confidence);
+        let validation = standing.validation.as_ref().map(|found| found.accuracy);
+        self.validation.set(&standing.model, &standing.source, validation);
     }
 }
 

@@ -41,7 +41,7 @@ use super::{Signal, Tick};
 use crate::blame::Verdict;
 use crate::clock::BootTime;
 use crate::registry::Registries;
-use crate::registry::confidence::Confidence;
+use crate::registry::by_source::BySource;
 use crate::request::record::{Incomplete, OpenRequest, Progress, RequestRecord};
 use crate::workload::Workload;
 
@@ -49,7 +49,7 @@ use crate::workload::Workload;
 #[derive(Debug)]
 pub struct LatencySignal {
     store: Arc<Store>,
-    confidence: Confidence,
+    confidence: BySource,
     /// Models that have one now.
     confident: BTreeSet<Arc<str>>,
     view: LatencyView,

@@ -29,7 +29,7 @@ use crate::clock::BootTime;
 use crate::quality::change::cause::Coincidence;
 use crate::quality::change::pair::{Of, Pair, Shown};
 use crate::quality::change::{Alarm, Settings, State};
-use crate::quality::keeper::{Content, KeptPair, Save};
+use crate::quality::keeper::{KeptPair, Part, Save};
 use crate::registry::Registries;
 use crate::request::record::{Outcome, RequestRecord};
 use crate::workload::Workload;
@@ -60,7 +60,6 @@ const STALLS: [Cause; 6] = [
 pub struct Options {
     pub enabled: bool,
     pub settings: Settings,
-    pub epoch: String,
     /// What the last run has learnt.
     pub kept: Vec<KeptPair>,
     /// Takes what is to be kept.
@@ -187,7 +186,7 @@ impl LiveSignal {
         let waiting = self.kept.values().cloned();
         let pairs = self.pairs.iter().map(kept).chain(waiting).take(PAIRS_MAX).collect();
         // While the last one is still being written, the next one will do.
-        let _busy = save.try_send(Content::new(&self.options.epoch, pairs));
+        let _busy = save.try_send(Part::Pairs(pairs));
     }
 
     fn forget(&mut self, gone: impl Fn(&Key) -> bool) {

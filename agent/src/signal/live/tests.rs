@@ -11,7 +11,7 @@ const START_NS: u64 = 20_000 * 86_400 * SECOND_NS;
 struct Agent {
     registries: Registries,
     signal: LiveSignal,
-    saved: std::sync::mpsc::Receiver<Content>,
+    saved: std::sync::mpsc::Receiver<Part>,
     now_ns: u64,
     chance: u64,
 }
@@ -23,10 +23,18 @@ impl Agent {
             between_false_alarms: Duration::from_secs(31_557_600),
             reference: Duration::from_secs(600),
         };
-        let options = Options { enabled: true, settings, epoch: "e".to_owned(), kept, save: Some(save) };
+        let options = Options { enabled: true, settings, kept, save: Some(save) };
         let mut registries = Registries::new(false);
         let signal = LiveSignal::new(options, &mut registries);
         Self { registries, signal, saved, now_ns: START_NS, chance: 9 }
+    }
+
+    /// What was handed over to be kept.
+    fn pairs(&self) -> Vec<KeptPair> {
+        match self.saved.recv().unwrap() {
+            Part::Pairs(pairs) => pairs,
+            other @ Part::Canary(_) => panic!("{other:?}"),
+        }
     }
 
     /// A factor around 1 that looks like chance.
@@ -108,13 +116,13 @@ fn what_was_learnt_is_kept_and_taken_up_and_goes_with_its_model() {
     let mut agent = Agent::new(Vec::new());
     agent.run(1200, 1.0, &Verdict::default());
     agent.signal.keep();
-    let pairs = agent.saved.recv().unwrap().pairs;
+    let pairs = agent.pairs();
     let now_ns = agent.now_ns;
     let mut agent = Agent::new(pairs);
     // Nothing is shown of it before it is seen, and all of it is kept.
     assert!(!agent.page().contains("workload=\"w\""));
     agent.signal.keep();
-    assert_eq!(agent.saved.recv().unwrap().pairs.len(), 1);
+    assert_eq!(agent.pairs().len(), 1);
     agent.now_ns = now_ns;
     agent.run(1, 1.0, &Verdict::default());
     assert!(agent.has("drift_statistic{model=\"m\",workload=\"w\",of=\"ttft\"}"), "{}", agent.page());

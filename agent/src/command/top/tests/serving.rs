@@ -29,6 +29,7 @@ use crate::http_client::Limits;
 use crate::quality::Standings;
 use crate::registry::Registries;
 use crate::request::record::Progress;
+use crate::signal::canary::CanarySignal;
 use crate::signal::drift::DriftSignal;
 use crate::signal::gpu::GpuSignal;
 use crate::signal::gpu::tests::full as full_gpu;
@@ -228,9 +229,11 @@ fn agent() -> Shared {
     let mut gpu = GpuSignal::new(true, &mut registries);
     let mut drift = DriftSignal::new(true, &mut registries);
     let mut mmlu = MmluSignal::new(true, &mut registries);
+    let mut canary = CanarySignal::new(true, &mut registries);
     let quality = Standings {
         predictions: vec![crate::signal::drift::tests::standing(&[0.11, 0.92], Some(&[0.11, 0.0]))],
         evaluations: vec![crate::signal::mmlu::tests::standing(None)],
+        canary: Some(crate::signal::canary::tests::standing(Some(2))),
         ..Standings::default()
     };
     let gpus = Gpus::of(Ok(Driver::default()), vec![full_gpu()]);
@@ -248,8 +251,8 @@ fn agent() -> Shared {
         chunks: 2,
         gaps: vec![Duration::from_millis(30)],
     };
-    let signals: [&mut dyn Signal; 6] =
-        [&mut latency, &mut slow, &mut stalls, &mut gpu, &mut drift, &mut mmlu];
+    let signals: [&mut dyn Signal; 7] =
+        [&mut latency, &mut slow, &mut stalls, &mut gpu, &mut drift, &mut mmlu, &mut canary];
     for signal in signals {
         signal.on_progress(&progress);
         signal.on_request(&record(), &verdict);
@@ -274,8 +277,8 @@ fn agent() -> Shared {
     health.tick(BootTime::now());
     let (latency, slow, stalls, gpus) = (latency.view(), slow.view(), stalls.view(), gpu.view());
     let (predictions, evaluations) = (drift.view(), mmlu.view());
-    let changes = crate::signal::live::view::ChangesView::default();
-    Shared { registries, health, latency, slow, stalls, gpus, predictions, evaluations, changes }
+    let (canary, changes) = (canary.view(), crate::signal::live::view::ChangesView::default());
+    Shared { registries, health, latency, slow, stalls, gpus, predictions, evaluations, canary, changes }
 }
 
 #[test]
@@ -313,6 +316,12 @@ fn what_an_agent_serves_is_what_the_view_reads() {
     assert!(matches!(predictions.accuracy.as_ref().unwrap().accuracy, Some(Number::Plain(0.5))));
     let score = &pages.quality.evaluations[0].scores[0];
     assert_eq!((&*score.source, &*score.task, score.score), ("lm_eval", "mmlu", 0.5));
+    let canary = pages.quality.canary.as_ref().unwrap();
+    let run = canary.run.as_ref().unwrap();
+    assert_eq!((run.accuracy, run.lower, run.upper, run.confidence), (0.375, 0.125, 0.75, Some(0.625)));
+    assert_eq!((run.flips, run.ended_unix_seconds), (Some(2), 1_800_000_000.0));
+    let progress = canary.progress.as_ref().unwrap();
+    assert_eq!((progress.asked, progress.questions, progress.waits.as_deref()), (5, 8, Some("busy")));
     let agent = &pages.agent;
     assert_eq!((&*agent.version, &*agent.status), (env!("CARGO_PKG_VERSION"), "ok"));
     assert!(agent.memory.anonymous_bytes.is_some() && agent.node.is_some());

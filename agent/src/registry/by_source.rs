@@ -1,4 +1,4 @@
-//! How sure models are: the one family that several signals feed, each under a source of its own.
+//! Families that several signals feed, each under a source of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,15 +14,15 @@ struct Labels {
     source: Arc<str>,
 }
 
-/// `prediction_confidence`, 0 to 1.
+/// A value of models, by `model` and `source`.
 #[derive(Clone, Debug, Default)]
-pub struct Confidence(Family<Labels, Gauge<f64, AtomicU64>>);
+pub struct BySource(Family<Labels, Gauge<f64, AtomicU64>>);
 
-impl Confidence {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "Mean confidence: of answers of the last 5 minutes, their geometric mean token probability; \
-                    of files, the newest predictions";
-        registry.register("prediction_confidence", help, self.0.clone());
+impl BySource {
+    pub(super) fn registered(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let values = Self::default();
+        registry.register(name, help, values.0.clone());
+        values
     }
 
     /// Sets or removes the value of a model.
