@@ -3,7 +3,11 @@
 //! In: CPython 3.12, the recipe in `tests/real-vllm`. Out: for each mode the table of errors between the wire and
 //! the agent, then a verdict; the exit status is 1 where a bound does not hold. Not part of `test`: it fetches 5 GB.
 //!
+//! With `--canary`, instead: the agent asks the server questions itself, while clients do.
+//!
 //! In some modes the server is there before the agent, in others the agent before the server: both have to do.
+
+mod canary;
 
 use crate::agent::{Agent, Setting};
 use crate::build::{self, Profile};
@@ -33,6 +37,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub struct Options {
     #[arg(long, value_enum, default_value_t = Choice::All)]
     mode: Choice,
+    /// Instead of the modes: let the agent ask the server questions, and watch results of evaluations
+    #[arg(long, conflicts_with = "mode")]
+    canary: bool,
     /// Requests in each mode
     #[arg(long, default_value_t = 300)]
     requests: usize,
@@ -51,6 +58,8 @@ enum Choice {
     Api2,
     Uds,
     All,
+    #[value(skip)]
+    Canary,
 }
 
 /// One way to start the server.
@@ -60,13 +69,21 @@ struct Mode {
     /// What the load client may ask of this front end.
     mix: &'static str,
     server_first: bool,
+    /// Of the server.
+    arguments: &'static [&'static str],
 }
 
 const MODES: [Mode; 4] = [
-    Mode { choice: Choice::Python, name: "python", mix: "real", server_first: false },
-    Mode { choice: Choice::Rust, name: "rust", mix: "real-rust", server_first: true },
-    Mode { choice: Choice::Api2, name: "api2", mix: "real", server_first: true },
-    Mode { choice: Choice::Uds, name: "uds", mix: "real", server_first: false },
+    Mode { choice: Choice::Python, name: "python", mix: "real", server_first: false, arguments: &[] },
+    Mode { choice: Choice::Rust, name: "rust", mix: "real-rust", server_first: true, arguments: &[] },
+    Mode {
+        choice: Choice::Api2,
+        name: "api2",
+        mix: "real",
+        server_first: true,
+        arguments: &["--api-server-count", "2"],
+    },
+    Mode { choice: Choice::Uds, name: "uds", mix: "real", server_first: false, arguments: &[] },
 ];
 
 /// Where things of this run are.
@@ -81,7 +98,10 @@ struct Bench<'a> {
 pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     shell::expect_root_or_sudo()?;
     let bench = Bench { place, options, vllm: RealVllm::find(place)?, work: place.work("vllm")? };
-    let modes: Vec<&Mode> = MODES.iter().filter(|mode| mode.is_chosen(options.mode)).collect();
+    let modes: Vec<&Mode> = match options.canary {
+        true => vec![&canary::MODE],
+        false => MODES.iter().filter(|mode| mode.is_chosen(options.mode)).collect(),
+    };
     if !options.built {
         setup::ensure(place, Scope::BuildAndTests)?;
         bench.vllm.set_up(modes.iter().any(|mode| mode.choice == Choice::Rust))?;
@@ -94,7 +114,7 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     let mut verdicts = Vec::new();
     for mode in modes {
         println!("vllm: mode {}", mode.name);
-        let verdict = measure(&bench, mode, &stop);
+        let verdict = if options.canary { canary::show(&bench, &stop) } else { measure(&bench, mode, &stop) };
         if stop.asked() {
             println!("vllm: ended as asked; nothing is left running");
             return Ok(ExitCode::FAILURE);
@@ -147,10 +167,10 @@ fn start_server(bench: &Bench<'_>, mode: &Mode, stop: &StopRequest) -> Result<Ru
     RealVllm::prepare(&mut command);
     match mode.choice {
         Choice::Rust => drop(command.env("RUST", "1")),
-        Choice::Api2 => drop(command.args(["--api-server-count", "2"])),
         Choice::Uds => drop(command.arg("--uds").arg(socket())),
-        Choice::Python | Choice::All => {}
+        Choice::Python | Choice::Api2 | Choice::Canary | Choice::All => {}
     }
+    command.args(mode.arguments);
     println!("vllm: starting the server (half a minute or more; its log: {})", server_log.display());
     let mut server = Running::start("vLLM", &mut command, &log)?;
     while !is_healthy(&log) {
@@ -200,6 +220,7 @@ fn load_and_compare(bench: &Bench<'_>, mode: &Mode, stop: &StopRequest) -> Resul
     }
     let mut compare = Command::new(bench.program("inferscope-compare"));
     compare.arg("--log").arg(&log).arg("--agent").arg(AGENT.to_string());
+    compare.args(["--not-measured", "inferscope-canary-"]);
     compare.arg("--json").arg(bench.work.join(format!("{}-result.json", mode.name)));
     let status = compare.stdin(Stdio::null()).status().context("start inferscope-compare")?;
     Ok(status.success())

@@ -221,7 +221,7 @@ fn every_scalar_can_be_said_by_the_environment() {
         let default = Config::default().to_table()[section].get(key).cloned();
         let text = match default {
             Some(toml::Value::Boolean(_)) => "true".to_owned(),
-            Some(toml::Value::Integer(_)) if key == "tokens_per_hour" => "700".to_owned(),
+            Some(toml::Value::Integer(_)) if key == "tokens_per_hour" => "7000".to_owned(),
             Some(toml::Value::Integer(_)) => "7".to_owned(),
             Some(toml::Value::Float(default)) => default.to_string(),
             Some(toml::Value::String(text)) => text,

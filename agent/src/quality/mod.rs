@@ -127,13 +127,13 @@ impl Quality {
         self.servers.follow(workloads.leaders());
         let Some(canary) = &self.canary else { return };
         let facts = self.servers.newest();
-        let server = |(label, port): (Arc<str>, u16)| canary::Server {
-            open: open.iter().filter(|request| request.workload.label == label).count(),
-            identity: facts.get(&label).map(crate::workload::facts::Facts::digest),
-            label,
-            port,
+        // One that has just come is asked once it is known what it runs.
+        let server = |(label, port): (Arc<str>, u16)| {
+            let identity = facts.get(&label)?.digest();
+            let open = open.iter().filter(|request| request.workload.label == label).count();
+            Some(canary::Server { label, port, open, identity })
         };
-        canary.follow(workloads.doors().into_iter().map(server).collect());
+        canary.follow(workloads.doors().into_iter().filter_map(server).collect());
     }
 
     #[must_use]

@@ -77,6 +77,15 @@ impl Truth {
         self.by_source.get(&source).map_or(&[], Vec::as_slice)
     }
 
+    /// Takes out what was asked under an id that begins so; how many the best source saw of it.
+    pub fn take_out(&mut self, prefix: &str) -> usize {
+        let taken =
+            |exchange: &Exchange| exchange.request_id.as_ref().is_some_and(|id| id.starts_with(prefix));
+        let count = self.best().map_or(0, |(_, seen)| seen.iter().filter(|exchange| taken(exchange)).count());
+        self.by_source.values_mut().for_each(|seen| seen.retain(|exchange| !taken(exchange)));
+        count
+    }
+
     /// Counts and times of each source, for people.
     #[must_use]
     pub fn summary(&self) -> String {

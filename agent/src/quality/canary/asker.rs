@@ -17,7 +17,7 @@ use super::answer::{self, ANSWER_BYTES_MAX, Answer};
 use super::ask;
 use super::outcome::{LastRun, Outcome};
 use super::questions::{self, Question};
-use super::run::{Budget, Next, Run, Waits, estimate};
+use super::run::{Budget, Next, Run, Waits, tokens_max};
 use super::settings::Settings;
 use super::{Server, Standing};
 use crate::http_client::{self, Address, Failure, Limits, Why};
@@ -27,6 +27,8 @@ use crate::quality::keeper::{Part, Save};
 const LIMITS: Limits = Limits { time: Duration::from_secs(60), bytes: ANSWER_BYTES_MAX };
 /// Pace at which it is seen whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Pace at which a new look of the pipeline is waited for.
+const LOOK_WITHIN: Duration = Duration::from_millis(20);
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: u64 = 4096;
 /// What is told of a server's own words, in letters.
@@ -44,6 +46,8 @@ pub struct Canary {
 #[derive(Debug, Default)]
 struct Desk {
     servers: Vec<Server>,
+    /// How often they were looked at.
+    looks: u64,
     standing: Standing,
 }
 
@@ -60,7 +64,7 @@ impl Canary {
         let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let standing =
             Standing { model: settings.model.as_deref().unwrap_or_default().into(), ..Standing::default() };
-        let desk = Arc::new(Mutex::new(Desk { servers: Vec::new(), standing }));
+        let desk = Arc::new(Mutex::new(Desk { standing, ..Desk::default() }));
         Ok(Self { desk, mark: format!("inferscope-canary-{digits}-").into() })
     }
 
@@ -84,6 +88,7 @@ impl Canary {
             began: Instant::now(),
             budget: Budget::default(),
             asked: 0,
+            seen: 0,
             last,
             save,
         };
@@ -94,7 +99,9 @@ impl Canary {
 
     /// From now on these servers.
     pub fn follow(&self, servers: Vec<Server>) {
-        lock(&self.desk).servers = servers;
+        let mut desk = lock(&self.desk);
+        desk.servers = servers;
+        desk.looks += 1;
     }
 
     #[must_use]
@@ -117,6 +124,8 @@ struct Asker {
     began: Instant,
     budget: Budget,
     asked: u64,
+    /// The look that was used last.
+    seen: u64,
     last: Option<LastRun>,
     save: Option<Save>,
 }
@@ -145,9 +154,9 @@ impl Asker {
             Err(error) => return self.fail("files", &format!("{error:#}"), true),
         };
         let mut run = Run::new(questions.len(), self.settings.seed);
-        let before = self.server()?.and_then(|server| server.identity);
+        let before = self.server()?.map(|server| server.identity);
         loop {
-            let server = self.server()?;
+            let server = self.server_anew()?;
             let held = match &server {
                 None => Some(Waits::Server),
                 Some(server) => (server.open >= self.settings.busy_requests).then_some(Waits::Busy),
@@ -163,7 +172,7 @@ impl Asker {
                 Next::Done => break,
             }
         }
-        let after = self.server()?.and_then(|server| server.identity);
+        let after = self.server()?.map(|server| server.identity);
         self.end(&run, &questions, before.filter(|_| before == after))
     }
 
@@ -270,11 +279,11 @@ impl Asker {
         let path = self.settings.questions.as_deref().context("`canary.questions` is not set")?;
         let questions = questions::read_file(path)?;
         let per_hour = self.settings.tokens_per_hour;
-        for (index, tokens) in questions.iter().map(estimate).enumerate() {
+        for (index, tokens) in questions.iter().map(tokens_max).enumerate() {
             // It would be waited for without end.
             ensure!(
                 tokens <= per_hour,
-                "question {} of {} is thought to take {tokens} tokens, `canary.tokens_per_hour` is {per_hour}",
+                "question {} of {} may take {tokens} tokens, `canary.tokens_per_hour` is {per_hour}",
                 index + 1,
                 path.display()
             );
@@ -284,6 +293,19 @@ impl Asker {
 
     fn key(&self) -> Result<Option<String>> {
         self.settings.api_key_file.as_deref().map(read_key).transpose()
+    }
+
+    /// The server as the pipeline saw it since this was last asked: what came to it meanwhile has to be known. So there is one
+    /// question a second at most.
+    fn server_anew(&mut self) -> Result<Option<Server>, Gone> {
+        loop {
+            let looks = lock(&*self.desk.upgrade().ok_or(Gone)?).looks;
+            if looks != self.seen {
+                self.seen = looks;
+                return self.server();
+            }
+            std::thread::sleep(LOOK_WITHIN);
+        }
     }
 
     /// The server to ask, if it is there.

@@ -49,6 +49,6 @@ pub struct Server {
     pub port: u16,
     /// Requests of others under way.
     pub open: usize,
-    /// Changes with its arguments, its program and the files of its model. `None` where that is not known.
-    pub identity: Option<u64>,
+    /// Changes with its arguments, its program and the files of its model.
+    pub identity: u64,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::Route;
 
 const EVERY: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
-const TOKENS_PER_HOUR: RangeInclusive<u64> = 100..=100_000_000;
+const TOKENS_PER_HOUR: RangeInclusive<u64> = 1000..=100_000_000;
 const LOGPROBS: RangeInclusive<u32> = 1..=100_000;
 
 /// Section `canary`.
@@ -77,7 +77,7 @@ impl Settings {
         let tokens = self.tokens_per_hour;
         ensure!(
             TOKENS_PER_HOUR.contains(&tokens),
-            "`canary.tokens_per_hour` is {tokens}, outside 100 to 100000000"
+            "`canary.tokens_per_hour` is {tokens}, outside 1000 to 100000000"
         );
         let logprobs = self.logprobs;
         ensure!(LOGPROBS.contains(&logprobs), "`canary.logprobs` is {logprobs}, outside 1 to 100000");

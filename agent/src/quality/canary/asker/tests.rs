@@ -72,13 +72,14 @@ fn settings(folder: &Path, questions: usize) -> Settings {
 }
 
 fn at(port: u16, identity: u64) -> Server {
-    Server { label: "w".into(), port, open: 0, identity: Some(identity) }
+    Server { label: "w".into(), port, open: 0, identity }
 }
 
-/// The newest standing, once it is so.
-fn until(canary: &Canary, met: impl Fn(&Standing) -> bool) -> Standing {
+/// The newest standing, once it is so, while the pipeline looks at the server again and again.
+fn until(canary: &Canary, server: &Server, met: impl Fn(&Standing) -> bool) -> Standing {
     let began = Instant::now();
     loop {
+        canary.follow(vec![server.clone()]);
         let newest = canary.newest();
         if met(&newest) {
             return newest;
@@ -101,8 +102,7 @@ fn runs_are_scored_their_flips_counted_and_kept_over_a_restart() {
         keeper.start().unwrap();
         let canary = Canary::new(&settings).unwrap();
         canary.start(&settings, last, Some(save)).unwrap();
-        canary.follow(vec![at(port, identity)]);
-        let standing = until(&canary, |standing| standing.runs == 1);
+        let standing = until(&canary, &at(port, identity), |standing| standing.runs == 1);
         let outcome = standing.outcome.unwrap();
         let mark = canary.mark().to_owned();
         assert!(lock_all(&told.ids).drain(..).all(|id| id.starts_with(&mark)));
@@ -131,12 +131,11 @@ fn it_waits_for_a_server_that_is_there_and_has_nothing_else_to_do() {
     canary.follow(vec![Server { label: "other".into(), ..at(port, 1) }]);
     std::thread::sleep(3 * LOOK_EVERY);
     assert!(lock_all(&told.ids).is_empty());
-    canary.follow(vec![Server { open: 1, ..at(port, 1) }]);
-    let standing = until(&canary, |standing| standing.waits == Some(Waits::Busy));
+    let standing =
+        until(&canary, &Server { open: 1, ..at(port, 1) }, |standing| standing.waits == Some(Waits::Busy));
     assert_eq!(standing.progress, Some((0, 3)));
     assert!(lock_all(&told.ids).is_empty());
-    canary.follow(vec![at(port, 1)]);
-    let standing = until(&canary, |standing| standing.runs > 0);
+    let standing = until(&canary, &at(port, 1), |standing| standing.runs > 0);
     assert!(standing.waited[&Waits::Busy] > Duration::ZERO);
     assert!(lock_all(&told.keys).iter().all(|key| key == "Bearer secret"));
 }
@@ -149,12 +148,11 @@ fn failures_are_told_and_a_run_with_too_many_is_given_up() {
     let settings = settings(folder.path(), 8);
     let canary = Canary::new(&settings).unwrap();
     canary.start(&settings, None, None).unwrap();
-    canary.follow(vec![at(port, 1)]);
-    let standing = until(&canary, |standing| standing.failures.contains_key("given_up"));
+    let standing = until(&canary, &at(port, 1), |standing| standing.failures.contains_key("given_up"));
     let failure = standing.failure.unwrap();
     assert!(failure.contains("it answered 400 Bad Request: no such model"), "{failure}");
     assert_eq!(standing.failures["status"], 5);
-    let standing = until(&canary, |standing| standing.runs > 0);
+    let standing = until(&canary, &at(port, 1), |standing| standing.runs > 0);
     let outcome = standing.outcome.unwrap();
     assert_eq!((outcome.unanswered, outcome.right + outcome.wrong), (1, 7));
     assert_eq!(standing.failure, None);
@@ -169,15 +167,14 @@ fn files_that_cannot_be_asked_from_are_told() {
         std::fs::write(&path, text).unwrap();
         let canary = Canary::new(settings).unwrap();
         canary.start(settings, None, None).unwrap();
-        canary.follow(vec![at(1, 1)]);
-        until(&canary, |standing| standing.failures.contains_key("files")).failure.unwrap()
+        until(&canary, &at(1, 1), |standing| standing.failures.contains_key("files")).failure.unwrap()
     };
     let failure = told("only one field\n", &base);
     assert!(failure.contains("line 1: it has 1 fields"), "{failure}");
-    let few = Settings { tokens_per_hour: 100, ..base.clone() };
+    let few = Settings { tokens_per_hour: 1000, ..base.clone() };
     let failure = told(&format!("{},yes,no,A\n", "x".repeat(900)), &few);
     assert!(
-        failure.contains("question 1 of") && failure.contains("`canary.tokens_per_hour` is 100"),
+        failure.contains("question 1 of") && failure.contains("`canary.tokens_per_hour` is 1000"),
         "{failure}"
     );
     let key = Settings { api_key_file: Some(folder.path().to_owned()), ..base };
