@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::canary::outcome::LastRun;
@@ -46,6 +46,24 @@ pub struct KeptPair {
 }
 
 impl Content {
+    /// Reads what was kept under this epoch.
+    ///
+    /// # Errors
+    /// It is none of this version and this epoch.
+    pub fn read(bytes: &[u8], epoch: &str) -> Result<Self> {
+        /// Enough of any version.
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+            epoch: String,
+        }
+        let head: Head = serde_json::from_slice(bytes).context("read the state")?;
+        ensure!(head.version == VERSION, "the state is of version {}, this is {VERSION}", head.version);
+        let of = head.epoch;
+        ensure!(of == epoch, "it was learnt under epoch {of:?}, `drift.epoch` is {epoch:?}");
+        serde_json::from_slice(bytes).context("read the state")
+    }
+
     fn new(epoch: &str) -> Self {
         Self { version: VERSION, epoch: epoch.to_owned(), pairs: Vec::new(), canary: None }
     }
@@ -78,7 +96,7 @@ impl Keeper {
         let (file, bytes) = StateFile::open(path)?;
         let fresh = || Content::new(epoch);
         let content = bytes.map_or_else(fresh, |bytes| {
-            read(&bytes, epoch).unwrap_or_else(|why| {
+            Content::read(&bytes, epoch).unwrap_or_else(|why| {
                 tracing::warn!(path = %path.display(), "what was learnt is learnt anew: {why:#}");
                 fresh()
             })
@@ -119,23 +137,6 @@ impl Keeper {
     }
 }
 
-fn read(bytes: &[u8], epoch: &str) -> Result<Content> {
-    /// Enough of any version.
-    #[derive(Deserialize)]
-    struct Head {
-        version: u32,
-        epoch: String,
-    }
-    let head: Head = serde_json::from_slice(bytes).context("read the state")?;
-    anyhow::ensure!(head.version == VERSION, "the state is of version {}, this is {VERSION}", head.version);
-    anyhow::ensure!(
-        head.epoch == epoch,
-        "it was learnt under epoch {:?}, `drift.epoch` is {epoch:?}",
-        head.epoch
-    );
-    serde_json::from_slice(bytes).context("read the state")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -171,9 +172,9 @@ mod tests {
     #[test]
     fn what_is_no_state_of_this_version_is_begun_anew() {
         let newer = br#"{"version":2,"epoch":"","more":[]}"#;
-        assert!(read(newer, "").unwrap_err().to_string().contains("of version 2"));
+        assert!(Content::read(newer, "").unwrap_err().to_string().contains("of version 2"));
         for bytes in [&b"{"[..], b"[]", br#"{"version":1,"epoch":"","pairs":[{}]}"#] {
-            assert!(read(bytes, "").is_err());
+            assert!(Content::read(bytes, "").is_err());
         }
     }
 }

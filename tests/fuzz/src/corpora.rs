@@ -62,7 +62,9 @@ macro_rules! replays {
     };
 }
 
-replays! { btf command config connection document framing http json negotiate node npy ring sse }
+replays! {
+    answer btf command config connection document framing http json negotiate node npy questions results ring sse state
+}
 
 #[test]
 fn every_target_is_replayed_and_every_corpus_has_a_target() {

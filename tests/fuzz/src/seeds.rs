@@ -1,5 +1,7 @@
 //! Inputs that engine and tests begin with: real conversations, as the scripted server and client make them.
 
+mod quality;
+
 use std::fs;
 use std::path::Path;
 
@@ -65,6 +67,7 @@ fn talk(name: &str, planned: &Planned, number: usize) -> Talk {
 /// The seeds of a target, each with its name.
 pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     match target {
+        "answer" => quality::answer(),
         "btf" => btf(),
         "command" => command(),
         "config" => config(),
@@ -76,8 +79,11 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "negotiate" => negotiate(),
         "node" => node(),
         "npy" => npy(),
+        "questions" => quality::questions(),
+        "results" => quality::results(),
         "ring" => ring(),
         "sse" => sse(),
+        "state" => quality::state(),
         other => panic!("no seeds for {other}"),
     }
 }

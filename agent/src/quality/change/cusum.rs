@@ -79,6 +79,12 @@ impl Sum {
         self.evidence
     }
 
+    /// The evidence in thresholds, 0 to [`FULL`]: what was kept may be of a higher threshold.
+    #[must_use]
+    pub fn share_of(&self, threshold: f64) -> f64 {
+        (self.evidence / threshold).min(FULL)
+    }
+
     #[must_use]
     pub fn since_ns(&self) -> u64 {
         self.since_ns
@@ -106,5 +112,30 @@ impl Cusum {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.up.is_sound() && self.down.is_sound()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn evidence_is_between_nothing_and_full_whatever_it_is_measured_by(
+            added in proptest::collection::vec(-9.0_f64..9.0, 1..200),
+            threshold in 0.5_f64..40.0,
+            less in 0.1_f64..1.0,
+        ) {
+            let mut sums = Cusum::default();
+            for (time, evidence) in added.into_iter().enumerate() {
+                sums.add(time as u64, 0.0, (evidence, -evidence), threshold);
+                for of in [threshold, threshold * less] {
+                    let share = sums.leading().share_of(of);
+                    prop_assert!((0.0..=FULL).contains(&share), "{}", share);
+                }
+            }
+        }
     }
 }

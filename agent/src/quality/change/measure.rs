@@ -138,7 +138,7 @@ impl Measure {
                     let effect = (sum.mean() * kept.shape.scatter()).exp();
                     Some(Alarm { since_ns: sum.since_ns(), raised_ns: sum.raised_ns()?, effect })
                 });
-                State::Watching(Statistic { value: sums.leading().evidence() / threshold, alarm })
+                State::Watching(Statistic { value: sums.leading().share_of(threshold), alarm })
             }
         }
     }

@@ -84,7 +84,7 @@ impl Share {
                     let effect = sum.mean() - f64::midpoint(least, most);
                     Some(Alarm { since_ns: sum.since_ns(), raised_ns: sum.raised_ns()?, effect })
                 });
-                let value = sums.leading().evidence() / threshold(level, &self.settings);
+                let value = sums.leading().share_of(threshold(level, &self.settings));
                 State::Watching(Statistic { value, alarm })
             }
         }

@@ -1,5 +1,6 @@
 //! The targets: one file for each reader, and the list of them.
 
+pub mod answer;
 pub mod btf;
 pub mod command;
 pub mod config;
@@ -11,8 +12,11 @@ pub mod json;
 pub mod negotiate;
 pub mod node;
 pub mod npy;
+pub mod questions;
+pub mod results;
 pub mod ring;
 pub mod sse;
+pub mod state;
 
 /// One reader under test.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +28,8 @@ pub struct Target {
 }
 
 /// Every target, in alphabetical order.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 17] = [
+    Target { name: "answer", run: answer::run },
     Target { name: "btf", run: btf::run },
     Target { name: "command", run: command::run },
     Target { name: "config", run: config::run },
@@ -36,6 +41,9 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "negotiate", run: negotiate::run },
     Target { name: "node", run: node::run },
     Target { name: "npy", run: npy::run },
+    Target { name: "questions", run: questions::run },
+    Target { name: "results", run: results::run },
     Target { name: "ring", run: ring::run },
     Target { name: "sse", run: sse::run },
+    Target { name: "state", run: state::run },
 ];
