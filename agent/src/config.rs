@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 pub use keys::ENVIRONMENT_PREFIX;
-pub use section::{LimitSettings, SloSettings};
+pub use section::LimitSettings;
 
 use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{blame, engine, export, gpu, probe, quality, request, workload};
+use crate::{blame, engine, export, gpu, probe, quality, request, slo, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -42,7 +42,7 @@ pub struct Config {
     pub export: export::Settings,
     pub limits: LimitSettings,
     pub request: request::Settings,
-    pub slo: SloSettings,
+    pub slo: slo::Settings,
     pub slow: blame::Settings,
     pub engine: engine::Settings,
     pub gpu: gpu::Settings,
@@ -117,6 +117,7 @@ impl Config {
         latency::Options {
             duration_thresholds: self.slo.latency_thresholds(),
             ttft_thresholds: self.slo.ttft_thresholds(),
+            time_per_output_token_thresholds: self.slo.time_per_output_token_thresholds(),
             native_histograms: self.export.native_histograms,
             opentelemetry: self.export.opentelemetry,
         }

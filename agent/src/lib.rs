@@ -20,4 +20,5 @@ pub mod registry;
 pub mod request;
 pub mod serving;
 pub mod signal;
+pub mod slo;
 pub mod workload;

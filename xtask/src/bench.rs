@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
-What is measured, and how long it takes on two processors (11 minutes in all):
+What is measured, and how long it takes on two processors (12 minutes in all):
 
   floor     15 s   the kernel's own primitives on this machine, net of an empty program:
                    a figure over its budget is told from a slow machine by its ratio to these
@@ -29,6 +29,8 @@ What is measured, and how long it takes on two processors (11 minutes in all):
   gpu       1.5 min
                    processor time of the threads that read eight simulated GPUs through the real
                    wrapper, once and ten times a second, and what the simulation has of it
+  drift     40 s   ten million predictions scored again and again: time, memory, and what of the
+                   requests meanwhile was not measured
   accuracy  20 s   every time against the packets on the wire
   ab        2 min  a server at full speed with and without the agent, in interleaved pairs:
                    requests/s, p50, p99 and processor time of the server, as medians of
@@ -75,6 +77,7 @@ enum Part {
     Kernel,
     Load,
     Gpu,
+    Drift,
     Accuracy,
     Ab,
     Beside,
@@ -87,6 +90,7 @@ impl Part {
             Self::Kernel => "kernel",
             Self::Load => "load",
             Self::Gpu => "gpu",
+            Self::Drift => "drift",
             Self::Accuracy => "accuracy",
             Self::Ab => "ab",
             Self::Beside => "beside",

@@ -7,10 +7,10 @@ use serde::de::value::Error as Refusal;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::section::{LimitSettings, SloSettings};
+use super::section::LimitSettings;
 use crate::lifecycle::{logs, privileges};
 use crate::workload::rules::Rule;
-use crate::{blame, engine, export, gpu, probe, quality, request};
+use crate::{blame, engine, export, gpu, probe, quality, request, slo};
 
 /// Every variable of the environment that is a setting begins so.
 pub const ENVIRONMENT_PREFIX: &str = "INFERSCOPE_";
@@ -33,7 +33,7 @@ impl Section {
 }
 
 /// Keys that hold lists, which a variable of the environment cannot say.
-const LISTS: [(&str, &str); 2] = [("drift", "files"), ("mmlu", "results")];
+const LISTS: [(&str, &str); 3] = [("slo", "objectives"), ("drift", "files"), ("mmlu", "results")];
 
 /// All sections, in the order of the shipped file.
 pub(super) fn sections() -> [Section; 14] {
@@ -42,7 +42,7 @@ pub(super) fn sections() -> [Section; 14] {
         one("export", fields::<export::Settings>()),
         one("limits", fields::<LimitSettings>()),
         one("request", fields::<request::Settings>()),
-        one("slo", fields::<SloSettings>()),
+        one("slo", fields::<slo::Settings>()),
         one("slow", fields::<blame::Settings>()),
         one("engine", fields::<engine::Settings>()),
         one("gpu", fields::<gpu::Settings>()),

@@ -17,6 +17,7 @@ use crate::signal::gpu::GpuSignal;
 use crate::signal::latency::LatencySignal;
 use crate::signal::live::{LiveSignal, Options};
 use crate::signal::mmlu::MmluSignal;
+use crate::signal::slo::SloSignal;
 use crate::signal::slow::SlowSignal;
 use crate::signal::stalls::StallSignal;
 
@@ -25,6 +26,7 @@ pub(super) fn all(config: &Config, now: BootTime, learnt: Learnt) -> (Vec<Box<dy
     let mut registries = Registries::new(config.export.native_histograms);
     let health = Health::new(&mut registries.common);
     let latency = LatencySignal::new(config.latency(), &mut registries, now);
+    let slo = SloSignal::new(config.slo.objectives(), &mut registries);
     let slow = SlowSignal::new(&mut registries);
     let stalls = StallSignal::new(&mut registries);
     let cgroup = CgroupSignal::new(&mut registries);
@@ -49,6 +51,7 @@ pub(super) fn all(config: &Config, now: BootTime, learnt: Learnt) -> (Vec<Box<dy
     };
     let signals: Vec<Box<dyn Signal>> = vec![
         Box::new(latency),
+        Box::new(slo),
         Box::new(slow),
         Box::new(stalls),
         Box::new(cgroup),

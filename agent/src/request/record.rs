@@ -231,6 +231,21 @@ pub enum OtherRoute {
     Rest,
 }
 
+/// Every route whose requests are measured.
+pub const INFERENCE_ROUTES: [Route; 11] = [
+    Route::ChatCompletions,
+    Route::Completions,
+    Route::Responses,
+    Route::Messages,
+    Route::Embeddings,
+    Route::Score,
+    Route::Rerank,
+    Route::Pooling,
+    Route::Classify,
+    Route::Audio,
+    Route::Generate,
+];
+
 impl Route {
     /// A POST to this route is a request in latency.
     #[must_use]

@@ -10,6 +10,7 @@ pub mod gpu;
 pub mod latency;
 pub mod live;
 pub mod mmlu;
+pub mod slo;
 pub mod slow;
 pub mod stalls;
 

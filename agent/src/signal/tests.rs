@@ -19,7 +19,7 @@ use crate::workload::Role;
 const SERIES_MAX: usize = 4000;
 const OWN_SERIES: usize = 300;
 /// As `deploy/inferscope.toml` says to whoever sets limits.
-const SERIES_OF_MODEL: usize = 172;
+const SERIES_OF_MODEL: usize = 176;
 const SERVERS: usize = 8;
 const NOW: BootTime = BootTime(1_010_000_000_000);
 
@@ -27,6 +27,7 @@ fn signals(registries: &mut Registries) -> Vec<Box<dyn Signal>> {
     let options = latency::Options::default();
     vec![
         Box::new(latency::LatencySignal::new(options, registries, BootTime(1_000_000_000_000))),
+        Box::new(slo::SloSignal::new(crate::slo::Settings::default().objectives(), registries)),
         Box::new(slow::SlowSignal::new(registries)),
         Box::new(stalls::StallSignal::new(registries)),
         Box::new(cgroup::CgroupSignal::new(registries)),

@@ -7,6 +7,7 @@ mod accuracy;
 mod beside;
 mod books;
 mod coverage;
+mod drift;
 mod floor;
 mod gpu;
 pub mod gpu_node;
@@ -48,6 +49,8 @@ pub enum Part {
     Load,
     /// Eight simulated GPUs, read once and ten times a second (1.5 min)
     Gpu,
+    /// Ten million predictions scored again and again while requests are measured (40 s)
+    Drift,
     /// Every time against the packets on the wire (20 s)
     Accuracy,
     /// What a server loses by the agent, in pairs with and without (2 min)
@@ -57,7 +60,8 @@ pub enum Part {
 }
 
 /// Everything, in this order. `Ab` is in `Beside`.
-pub const PARTS: [Part; 6] = [Part::Floor, Part::Kernel, Part::Load, Part::Gpu, Part::Accuracy, Part::Beside];
+pub const PARTS: [Part; 7] =
+    [Part::Floor, Part::Kernel, Part::Load, Part::Gpu, Part::Drift, Part::Accuracy, Part::Beside];
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -101,6 +105,11 @@ pub fn measure(wish: &Wish) -> Result<Report> {
     if wish.wants(&[Part::Gpu]) {
         say("eight simulated GPUs");
         report.figures.extend(gpu::figures()?);
+    }
+    if wish.wants(&[Part::Drift]) {
+        say("ten million predictions");
+        let (agent, demo_server) = (wish.program("inferscope"), wish.program("inferscope-demo-server"));
+        report.figures.extend(drift::figures(&agent, &demo_server, folder.path())?);
     }
     if wish.wants(&[Part::Kernel, Part::Load, Part::Accuracy]) {
         measure_one_agent(wish, floor.as_ref(), folder.path(), &mut report)?;

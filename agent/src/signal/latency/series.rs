@@ -37,6 +37,8 @@ pub struct Options {
     pub duration_thresholds: Vec<Duration>,
     /// Likewise on the time to first token.
     pub ttft_thresholds: Vec<Duration>,
+    /// Likewise.
+    pub time_per_output_token_thresholds: Vec<Duration>,
     /// Keep native buckets beside the classic ones.
     pub native_histograms: bool,
     /// Export the OpenTelemetry names too.
@@ -122,7 +124,10 @@ impl PairSeries {
             duration: distribution(&bounds::with_thresholds(bounds::DURATION, &options.duration_thresholds)),
             ttft: distribution(&bounds::with_thresholds(bounds::TTFT, &options.ttft_thresholds)),
             inter_chunk: distribution(bounds::INTER_CHUNK),
-            time_per_output_token: distribution(bounds::TIME_PER_OUTPUT_TOKEN),
+            time_per_output_token: distribution(&bounds::with_thresholds(
+                bounds::TIME_PER_OUTPUT_TOKEN,
+                &options.time_per_output_token_thresholds,
+            )),
             read_delay: distribution(bounds::READ_DELAY),
             send_wait: distribution(bounds::SEND_WAIT),
             gen_ai: options.opentelemetry.then(GenAi::new),
