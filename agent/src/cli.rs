@@ -19,6 +19,7 @@ use crate::http_client::Address;
 use crate::lifecycle;
 use crate::lifecycle::lock::{NODE_FILE, NodeLock};
 use crate::lifecycle::logs::{self, LogHandle};
+use crate::rules;
 
 /// The command failed for another reason than what it was asked.
 const EXIT_FAILED: u8 = 1;
@@ -34,6 +35,7 @@ Examples:
   curl -s http://127.0.0.1:9940/metrics         ... what Prometheus will see
   sudo inferscope run --listen 0.0.0.0:9940   let another host scrape it
   inferscope drift old.npy new.npy            how far predictions have moved
+  inferscope rules                            rules and alerts for Prometheus
   inferscope help run                         all about a command
 
 Settings, the strongest first:
@@ -125,6 +127,20 @@ Exit status:
   0  scored
   2  a file was refused, or cannot be read; or arguments are wrong";
 
+const RULES_HELP: &str = "\
+Recording rules and alerts, as a rule file of Prometheus on standard output. The
+levels come from section [slo] of the configuration; how much of an objective's
+budget is burnt is computed from what the agents count. Every alert names a
+runbook; --runbooks says where yours are.
+
+Examples:
+  inferscope rules > /etc/prometheus/rules/inferscope.yml
+  inferscope rules --config ./inferscope.toml | promtool check rules
+
+Exit status:
+  0  written
+  2  arguments or configuration are wrong";
+
 /// Measures every request of the language model servers on this node, from the kernel.
 ///
 /// vLLM and other OpenAI-compatible servers are found by themselves and stay as they are: durations, time to
@@ -162,6 +178,16 @@ enum Command {
         /// Write JSON instead of text
         #[arg(long)]
         json: bool,
+    },
+    /// Write the recording rules and alerts of the objectives, for Prometheus
+    #[command(after_help = RULES_HELP)]
+    Rules {
+        /// File of the settings
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where each alert's runbook is, as URL/NAME.md
+        #[arg(long, value_name = "URL", default_value = rules::RUNBOOKS)]
+        runbooks: String,
     },
     /// Say what this kernel and these permissions allow
     #[command(after_help = Cause::table())]
@@ -339,6 +365,13 @@ fn execute(
         Command::Drift { baseline, recent, truth, json } => {
             let report = drift::score(&drift::Files { baseline, recent, truth }).map_err(Failure::Refused)?;
             report.write(json, out).map_err(Failure::Other)?;
+            Ok(0)
+        }
+        Command::Rules { config, runbooks } => {
+            let config = Sources::of_process(config).and_then(|sources| Config::load(&sources));
+            let config = config.map_err(Failure::Configuration)?;
+            let text = rules::render(&rules::groups(&config.slo), &runbooks);
+            out.write_all(text.as_bytes()).map_err(|error| Failure::Other(error.into()))?;
             Ok(0)
         }
         Command::Doctor { json, load } => {

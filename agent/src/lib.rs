@@ -18,6 +18,7 @@ pub mod probe;
 pub mod quality;
 pub mod registry;
 pub mod request;
+pub mod rules;
 pub mod serving;
 pub mod signal;
 pub mod slo;

@@ -101,17 +101,18 @@ impl Sum {
         if self.count == 0 { 0.0 } else { self.scores / self.count as f64 }
     }
 
-    /// Nothing that is no number comes from a file.
+    /// What comes from a file is what it could be: `most` is the largest score.
     #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.evidence.is_finite() && self.evidence >= 0.0 && self.scores.is_finite()
+    pub fn is_sound(&self, most: f64) -> bool {
+        let scores = self.scores.abs() <= most * self.count as f64;
+        self.evidence.is_finite() && self.evidence >= 0.0 && scores
     }
 }
 
 impl Cusum {
     #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.up.is_sound() && self.down.is_sound()
+    pub fn is_sound(&self, most: f64) -> bool {
+        self.up.is_sound(most) && self.down.is_sound(most)
     }
 }
 

@@ -18,6 +18,8 @@ const OF_SIZE_MIN: u64 = 100;
 const OF_HOUR_PRIOR: f64 = 50.0;
 /// Standard errors by which the level of a size may be wrong before it counts as a change.
 const ERRORS_ALLOWED: f64 = 2.0;
+/// The largest score: a deviation less the mean of its size and that of its hour.
+pub const SCORE_MAX: f64 = 4.0 * DEVIATION_MAX * (1.0 + ROUNDING);
 /// Blocks over which sums are taken, to see how far values hang together: 10 s, 1 min, 10 min.
 const BLOCKS_NS: [u64; 3] = [10 * SECOND_NS, 60 * SECOND_NS, 600 * SECOND_NS];
 /// Values that are all the same.
@@ -50,6 +52,11 @@ impl Mean {
     fn get(self) -> f64 {
         if self.count == 0 { 0.0 } else { self.sum / self.count as f64 }
     }
+
+    /// Of values that are no further from 0 than this.
+    fn is_sound(self, most: f64) -> bool {
+        self.sum.abs() <= most * self.count as f64 * (1.0 + ROUNDING)
+    }
 }
 
 /// Sums over blocks of time. The mean is taken out at the end, hence three sums.
@@ -62,6 +69,9 @@ struct Blocks {
     /// Of the blocks' sums about the mean of their hour so far.
     squares: f64,
 }
+
+/// What sums of a long time may be off by.
+const ROUNDING: f64 = 1e-6;
 
 /// What is usual.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +119,19 @@ impl Learning {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.all.count
+    }
+
+    /// What comes from a file is what it could be.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let means = self.sizes.iter().chain(&self.hours).chain([&self.all]);
+        let blocks = self.blocks.iter().all(|blocks| {
+            blocks.now.is_sound(2.0 * DEVIATION_MAX) && blocks.squares.is_finite() && blocks.squares >= 0.0
+        });
+        let squares = DEVIATION_MAX * DEVIATION_MAX * self.all.count as f64 * (1.0 + ROUNDING);
+        means.into_iter().all(|mean| mean.is_sound(DEVIATION_MAX))
+            && blocks
+            && (0.0..=squares).contains(&self.squares)
     }
 
     /// The level after `span_ns`.
@@ -201,12 +224,12 @@ impl Level {
     /// What comes from a file is what it could be.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let means = self.sizes.len() == SIZES && self.sizes.iter().all(|mean| mean.sum.is_finite());
+        let means = self.sizes.len() == SIZES && self.sizes.iter().all(|mean| mean.is_sound(DEVIATION_MAX));
         let hours = self.hours.is_empty() || self.hours.len() == HOURS;
         let positive = |value: f64| value.is_finite() && value > 0.0;
         means
             && hours
-            && self.hours.iter().all(|hour| hour.is_finite())
+            && self.hours.iter().all(|hour| hour.abs() <= 2.0 * DEVIATION_MAX * (1.0 + ROUNDING))
             && positive(self.variance)
             && positive(self.rate)
     }

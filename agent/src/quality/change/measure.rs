@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cusum::{self, Cusum};
-use super::level::{Learning, Level};
+use super::level::{Learning, Level, SCORE_MAX};
 use super::shape::{Shape, Sketch, size_index};
 use super::{Alarm, SECOND_NS, SHIFT_MIN, Settings, State, Statistic};
 
@@ -80,8 +80,8 @@ impl Measure {
     pub fn resume(settings: Settings, kept: Kept) -> Option<Self> {
         let sound = kept.shape.is_sound()
             && match &kept.step {
-                Step::Learning { .. } => true,
-                Step::Watching { level, sums } => level.is_sound() && sums.is_sound(),
+                Step::Learning { learning, .. } => learning.is_sound(),
+                Step::Watching { level, sums } => level.is_sound() && sums.is_sound(SCORE_MAX),
             };
         sound.then(|| Self { phase: Phase::Known(Box::new(kept)), ..Self::new(settings) })
     }

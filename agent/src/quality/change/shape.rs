@@ -19,6 +19,10 @@ pub const OF_SIZE_MIN: u64 = 30;
 const QUARTILES_APART: f64 = 1.348_979_500_392_163_6;
 /// Values that are all the same scatter by rounding: by 1 %.
 const SCATTER_LEAST: f64 = 0.01;
+/// More than from the smallest number to the largest there is nothing.
+const SCATTER_MAX: f64 = 50.0;
+/// Likewise of the logarithm of a value or a size.
+const LN_MAX: f64 = 750.0;
 
 /// Counts of values by size.
 #[derive(Clone, Debug)]
@@ -140,9 +144,10 @@ impl Shape {
     /// What comes from a file is what it could be.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let finite = self.nodes.iter().all(|node| node.size_ln.is_finite() && node.median_ln.is_finite());
+        let finite =
+            self.nodes.iter().all(|node| node.size_ln.abs() <= LN_MAX && node.median_ln.abs() <= LN_MAX);
         let in_order = self.nodes.windows(2).all(|pair| pair[0].size_ln < pair[1].size_ln);
         let count = (1..=SIZES).contains(&self.nodes.len());
-        finite && in_order && count && self.scatter.is_finite() && self.scatter >= SCATTER_LEAST
+        finite && in_order && count && (SCATTER_LEAST..=SCATTER_MAX).contains(&self.scatter)
     }
 }

@@ -42,8 +42,9 @@ impl Share {
     #[must_use]
     pub fn resume(settings: Settings, kept: Kept) -> Option<Self> {
         let sound = match &kept {
-            Kept::Learning { .. } => true,
-            Kept::Watching { level, sums } => level.is_sound() && sums.is_sound(),
+            Kept::Learning { learning, .. } => learning.is_sound(),
+            // A value is 0 or 1.
+            Kept::Watching { level, sums } => level.is_sound() && sums.is_sound(1.0),
         };
         sound.then_some(Self { settings, kept })
     }
