@@ -68,7 +68,7 @@ pub struct Alert {
     pub description: String,
 }
 
-/// What is evaluated together.
+/// What is evaluated together, the records first: what they record is there for the alerts at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub name: &'static str,
@@ -80,8 +80,7 @@ pub struct Group {
 #[must_use]
 pub fn groups(slo: &Settings) -> Vec<Group> {
     vec![
-        objectives::records(),
-        objectives::alerts(slo),
+        objectives::group(slo),
         founding::group(slo),
         serving::group(),
         gpu::group(),

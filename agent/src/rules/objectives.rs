@@ -16,7 +16,11 @@ const REQUESTS_LEAST: u32 = 10;
 const FAST: [(f64, &str, &str); 2] = [(14.4, "1h", "5m"), (6.0, "6h", "30m")];
 const SLOW: [(f64, &str, &str); 2] = [(3.0, "1d", "2h"), (1.0, "3d", "6h")];
 
-pub(super) fn records() -> Group {
+pub(super) fn group(slo: &Settings) -> Group {
+    Group { name: "inferscope-objectives", records: records(), alerts: alerts(slo) }
+}
+
+fn records() -> Vec<Record> {
     let mut records = Vec::new();
     for window in WINDOWS {
         let of = |family: &str| format!("sum by (model, workload, objective) (rate({family}[{window}]))");
@@ -35,10 +39,10 @@ pub(super) fn records() -> Group {
             expression: format!("1 - avg by (workload) (avg_over_time(vllm_workload_up[{window}]))"),
         });
     }
-    Group { name: "inferscope-records", records, alerts: Vec::new() }
+    records
 }
 
-pub(super) fn alerts(slo: &Settings) -> Group {
+fn alerts(slo: &Settings) -> Vec<Alert> {
     let down = 1.0 - slo.uptime_target;
     let down = |rates: &[(f64, &str, &str)]| uptime(rates, down);
     let mut alerts = vec![
@@ -61,7 +65,7 @@ pub(super) fn alerts(slo: &Settings) -> Group {
         uptime_alert("UptimeBudgetBurns", Warning, down(&SLOW), "15m"),
     ];
     alerts.extend(levels(slo));
-    Group { name: "inferscope-objectives", records: Vec::new(), alerts }
+    alerts
 }
 
 /// Objectives that burn at one of these rates; `latency` is the founding one of whole answers.
