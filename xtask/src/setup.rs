@@ -21,7 +21,7 @@ use std::process::{Command, ExitCode};
 
 #[derive(Args)]
 pub struct Options {
-    /// Also fetch what only tests need: tcpdump, two generations of Prometheus, qemu and busybox
+    /// Also fetch what only tests need: tcpdump, two generations of Prometheus, Alertmanager, qemu and busybox
     #[arg(long)]
     tests: bool,
     /// Only say what is missing; the exit status is 1 if anything is
@@ -107,8 +107,8 @@ fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
         vec![Box::new(rust_source::RustSource::new(machine)), Box::new(bpf_linker::BpfLinker::new(machine))];
     if scope >= Scope::BuildAndTests {
         steps.push(Box::new(test_tools::TCPDUMP));
-        for generation in test_tools::GENERATIONS {
-            steps.push(Box::new(test_tools::Prometheus::new(machine, generation)));
+        for what in test_tools::UNPACKED {
+            steps.push(Box::new(test_tools::Tools::new(machine, what)));
         }
         if env::consts::ARCH == "x86_64" {
             steps.push(Box::new(test_tools::QEMU));

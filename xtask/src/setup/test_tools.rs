@@ -1,7 +1,7 @@
-//! Programs that only tests need: tcpdump, two generations of Prometheus with its promtool, and for other kernels an
+//! Programs that only tests need: tcpdump, two generations of Prometheus with its promtool, Alertmanager with amtool, and for other kernels an
 //! emulated machine (qemu) with a system in it (busybox). For the bench alone: what it measures the agent beside.
 //!
-//! Prometheus and busybox are unpacked into the build folder and never installed: Debian's Prometheus would start a
+//! Prometheus, Alertmanager and busybox are unpacked into the build folder and never installed: Debian's would start a
 //! service, its static busybox would displace the ordinary one.
 //! Where a program cannot be had, the tests that need it are skipped and say so.
 
@@ -12,43 +12,65 @@ use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Debian 12's, and one that scrapes classic and native histograms side by side.
-pub(super) const GENERATIONS: [Generation; 2] = [
-    Generation { folder: "prometheus-2", version_prefix: "2.42." },
-    Generation { folder: "prometheus-3", version_prefix: "3." },
-];
-
+/// Programs of one package that are unpacked and not installed.
 #[derive(Clone, Copy)]
-pub(super) struct Generation {
+pub(super) struct Unpacked {
+    /// In the folder of tools.
     folder: &'static str,
+    package: &'static str,
     version_prefix: &'static str,
+    /// In that package, or in one of their own name.
+    programs: [&'static str; 2],
 }
 
-pub(super) struct Prometheus {
-    generation: Generation,
+/// Debian 12's Prometheus, and one that scrapes classic and native histograms side by side; the newest Alertmanager.
+pub(super) const UNPACKED: [Unpacked; 3] = [
+    Unpacked {
+        folder: "prometheus-2",
+        package: "prometheus",
+        version_prefix: "2.42.",
+        programs: ["prometheus", "promtool"],
+    },
+    Unpacked {
+        folder: "prometheus-3",
+        package: "prometheus",
+        version_prefix: "3.",
+        programs: ["prometheus", "promtool"],
+    },
+    Unpacked {
+        folder: "alertmanager",
+        package: "prometheus-alertmanager",
+        version_prefix: "0.",
+        programs: ["prometheus-alertmanager", "amtool"],
+    },
+];
+
+pub(super) struct Tools {
+    what: Unpacked,
     folder: PathBuf,
 }
 
-impl Prometheus {
-    pub(super) fn new(machine: &Machine, generation: Generation) -> Self {
-        Self { generation, folder: machine.place.tools().join(generation.folder) }
+impl Tools {
+    pub(super) fn new(machine: &Machine, what: Unpacked) -> Self {
+        Self { what, folder: machine.place.tools().join(what.folder) }
     }
 
     fn unpack(&self, machine: &Machine) -> Result<String> {
         let apt = PrivateApt::new(&machine.place, &apt::TOOLS)?;
-        let version = apt.newest_version("prometheus", self.generation.version_prefix)?;
+        let package = self.what.package;
+        let version = apt.newest_version(package, self.what.version_prefix)?;
         fs::create_dir_all(&self.folder).with_context(|| format!("make folder {}", self.folder.display()))?;
-        let server = apt.unpack("prometheus", &version)?;
-        self.take("prometheus", &server)?;
-        // In Debian 12 one package has both programs, later promtool has its own.
-        if server.join("usr/bin/promtool").exists() {
-            self.take("promtool", &server)?;
-        } else {
-            let tool = apt.unpack("promtool", &version)?;
-            self.take("promtool", &tool)?;
-            fs::remove_dir_all(&tool).context("remove the unpacked package promtool")?;
+        let unpacked = apt.unpack(package, &version)?;
+        for program in self.what.programs {
+            if unpacked.join("usr/bin").join(program).exists() {
+                self.take(program, &unpacked)?;
+                continue;
+            }
+            let own = apt.unpack(program, &version)?;
+            self.take(program, &own)?;
+            fs::remove_dir_all(&own).with_context(|| format!("remove the unpacked package {program}"))?;
         }
-        fs::remove_dir_all(&server).context("remove the unpacked package prometheus")?;
+        fs::remove_dir_all(&unpacked).with_context(|| format!("remove the unpacked package {package}"))?;
         Ok(version)
     }
 
@@ -58,13 +80,13 @@ impl Prometheus {
     }
 }
 
-impl Step for Prometheus {
+impl Step for Tools {
     fn name(&self) -> String {
-        format!("prometheus {}x", self.generation.version_prefix)
+        format!("{} {}x", self.what.package, self.what.version_prefix)
     }
 
     fn missing(&self) -> Option<String> {
-        let absent = ["prometheus", "promtool"].into_iter().find(|name| !self.folder.join(name).is_file())?;
+        let absent = self.what.programs.into_iter().find(|name| !self.folder.join(name).is_file())?;
         Some(format!("no {absent} for tests in the build folder"))
     }
 
