@@ -6,6 +6,7 @@
 //! kernel's statistics of programs and, in [`drift_check`], the scores that are judged there; never for its parsing: a
 //! judge may not share the mistakes of the judged.
 
+pub mod alertmanager;
 pub mod bench;
 pub mod books;
 pub mod client;

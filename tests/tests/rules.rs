@@ -44,8 +44,8 @@ fn promtools() -> Vec<PathBuf> {
     found
 }
 
-fn check(program: &Path, arguments: &[&Path]) {
-    let output = Command::new(program).args(["check", "rules"]).args(arguments).output().unwrap();
+fn check(program: &Path, what: &str, file: &Path) {
+    let output = Command::new(program).args(["check", what]).arg(file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -73,9 +73,21 @@ fn values<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
 fn promtools_of_two_generations_take_the_rules_and_their_tests() {
     let rules = deploy().join("prometheus/rules/inferscope.yml");
     for promtool in promtools() {
-        check(&promtool, &[&rules]);
+        check(&promtool, "rules", &rules);
         for tests in test_files() {
             run_tests(&promtool, &tests).unwrap_or_else(|said| panic!("{}: {said}", tests.display()));
+        }
+    }
+}
+
+#[test]
+fn promtools_take_the_configurations_of_their_generation() {
+    let newer =
+        ["prometheus.yml", "prometheus-native.yml", "prometheus-fleet.yml", "prometheus-federation.yml"];
+    for promtool in promtools() {
+        let older = promtool.ends_with("prometheus-2/promtool");
+        for name in newer.iter().take(if older { 1 } else { newer.len() }) {
+            check(&promtool, "config", &deploy().join("prometheus").join(name));
         }
     }
 }
@@ -126,7 +138,7 @@ fn levels_that_are_set_are_alerts_that_fire() {
     let rules = folder.path().join("rules.yml");
     fs::write(&rules, output.stdout).unwrap();
     for promtool in promtools() {
-        check(&promtool, &[&rules]);
+        check(&promtool, "rules", &rules);
         for (alert, family, level) in OF_LEVELS {
             // All values are beyond the level, or within it: the tests of promtool compare an alert with all of its texts, so
             // what tells is that a test fails that says it is quiet.

@@ -21,6 +21,8 @@ pub(super) struct Unpacked {
     version_prefix: &'static str,
     /// In that package, or in one of their own name.
     programs: [&'static str; 2],
+    /// A folder of that package, beside the programs as `share`: Debian's Alertmanager has its templates there.
+    share: Option<&'static str>,
 }
 
 /// Debian 12's Prometheus, and one that scrapes classic and native histograms side by side; the newest Alertmanager.
@@ -30,18 +32,21 @@ pub(super) const UNPACKED: [Unpacked; 3] = [
         package: "prometheus",
         version_prefix: "2.42.",
         programs: ["prometheus", "promtool"],
+        share: None,
     },
     Unpacked {
         folder: "prometheus-3",
         package: "prometheus",
         version_prefix: "3.",
         programs: ["prometheus", "promtool"],
+        share: None,
     },
     Unpacked {
         folder: "alertmanager",
         package: "prometheus-alertmanager",
         version_prefix: "0.",
         programs: ["prometheus-alertmanager", "amtool"],
+        share: Some("usr/share/prometheus/alertmanager"),
     },
 ];
 
@@ -70,6 +75,11 @@ impl Tools {
             self.take(program, &own)?;
             fs::remove_dir_all(&own).with_context(|| format!("remove the unpacked package {program}"))?;
         }
+        if let Some(share) = self.what.share {
+            let (from, to) = (unpacked.join(share), self.folder.join("share"));
+            let _an_older_one = fs::remove_dir_all(&to);
+            fs::rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))?;
+        }
         fs::remove_dir_all(&unpacked).with_context(|| format!("remove the unpacked package {package}"))?;
         Ok(version)
     }
@@ -86,7 +96,9 @@ impl Step for Tools {
     }
 
     fn missing(&self) -> Option<String> {
-        let absent = self.what.programs.into_iter().find(|name| !self.folder.join(name).is_file())?;
+        let share = self.what.share.map(|_| "share");
+        let absent =
+            self.what.programs.into_iter().chain(share).find(|name| !self.folder.join(name).exists())?;
         Some(format!("no {absent} for tests in the build folder"))
     }
 
