@@ -10,7 +10,12 @@ const CONFIDENCE_LOW: f64 = 0.75;
 const AGE_SECONDS: u32 = 3600;
 
 pub(super) fn group() -> Group {
-    let alerts = vec![
+    let alerts = [models(), serving(), canary_and_files()].concat();
+    Group { name: "inferscope-quality", records: Vec::new(), alerts }
+}
+
+fn models() -> Vec<Alert> {
+    vec![
         Alert {
             name: "ConfidenceFell",
             severity: Warning,
@@ -39,6 +44,11 @@ pub(super) fn group() -> Group {
                           `mmlu_score_fall` says by how much."
                 .to_owned(),
         },
+    ]
+}
+
+fn serving() -> Vec<Alert> {
+    vec![
         Alert {
             name: "ServingChanged",
             severity: Warning,
@@ -56,6 +66,11 @@ pub(super) fn group() -> Group {
             summary: "{{ $labels.model }} on {{ $labels.workload }}: {{ $labels.of }} has changed with {{ $labels.coincides }}",
             description: "Something else changed at the same time: {{ $labels.coincides }}. Look there first.".to_owned(),
         },
+    ]
+}
+
+fn canary_and_files() -> Vec<Alert> {
+    vec![
         Alert {
             name: "CanaryAnswersChanged",
             severity: Info,
@@ -82,6 +97,5 @@ pub(super) fn group() -> Group {
             description: "The scores of {{ $labels.source }} are {{ $value | humanizeDuration }} old; `drift_file_failures_total` says why."
                 .to_owned(),
         },
-    ];
-    Group { name: "inferscope-quality", records: Vec::new(), alerts }
+    ]
 }

@@ -302,6 +302,7 @@ fn all_options() -> Options {
     Options {
         duration_thresholds: vec![Duration::from_millis(120)],
         ttft_thresholds: vec![Duration::from_millis(200)],
+        time_per_output_token_thresholds: Vec::new(),
         native_histograms: true,
         opentelemetry: true,
     }
