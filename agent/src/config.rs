@@ -21,7 +21,7 @@ pub use section::LimitSettings;
 use crate::lifecycle::{logs, privileges};
 use crate::signal::latency;
 use crate::workload::rules::{Rule, Rules};
-use crate::{blame, engine, export, gpu, probe, quality, request, slo, workload};
+use crate::{blame, cost, engine, export, gpu, probe, quality, request, slo, workload};
 use source::Override;
 
 /// Read where no other file is named, if it is there.
@@ -49,6 +49,7 @@ pub struct Config {
     pub drift: quality::settings::Settings,
     pub mmlu: quality::mmlu::settings::Settings,
     pub canary: quality::canary::settings::Settings,
+    pub cost: cost::Settings,
     pub kernel: probe::plan::Settings,
     pub log: logs::Settings,
     pub sandbox: privileges::Settings,
@@ -162,6 +163,7 @@ impl Config {
         self.drift.check()?;
         self.mmlu.check()?;
         self.canary.check()?;
+        self.cost.check()?;
         Rules::new(&self.workload)?;
         Ok(())
     }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod cost;
 pub mod digest;
 pub mod engine;
 pub mod export;

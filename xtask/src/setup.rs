@@ -8,6 +8,7 @@
 
 pub mod apt;
 mod bpf_linker;
+mod python_tools;
 mod rust_source;
 mod test_tools;
 
@@ -21,7 +22,7 @@ use std::process::{Command, ExitCode};
 
 #[derive(Args)]
 pub struct Options {
-    /// Also fetch what only tests need: tcpdump, two generations of Prometheus, Alertmanager, qemu and busybox
+    /// Also fetch what only tests need: tcpdump, two generations of Prometheus, Alertmanager, a validator for Kubernetes, qemu and busybox
     #[arg(long)]
     tests: bool,
     /// Only say what is missing; the exit status is 1 if anything is
@@ -110,6 +111,7 @@ fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
         for what in test_tools::UNPACKED {
             steps.push(Box::new(test_tools::Tools::new(machine, what)));
         }
+        steps.push(Box::new(python_tools::PythonTools::new(machine)));
         if env::consts::ARCH == "x86_64" {
             steps.push(Box::new(test_tools::QEMU));
             steps.push(Box::new(test_tools::Busybox::new(machine)));

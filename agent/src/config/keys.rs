@@ -10,7 +10,7 @@ use serde::forward_to_deserialize_any;
 use super::section::LimitSettings;
 use crate::lifecycle::{logs, privileges};
 use crate::workload::rules::Rule;
-use crate::{blame, engine, export, gpu, probe, quality, request, slo};
+use crate::{blame, cost, engine, export, gpu, probe, quality, request, slo};
 
 /// Every variable of the environment that is a setting begins so.
 pub const ENVIRONMENT_PREFIX: &str = "INFERSCOPE_";
@@ -36,7 +36,7 @@ impl Section {
 const LISTS: [(&str, &str); 3] = [("slo", "objectives"), ("drift", "files"), ("mmlu", "results")];
 
 /// All sections, in the order of the shipped file.
-pub(super) fn sections() -> [Section; 14] {
+pub(super) fn sections() -> [Section; 15] {
     let one = |name, keys| Section { name, keys, list: false };
     [
         one("export", fields::<export::Settings>()),
@@ -49,6 +49,7 @@ pub(super) fn sections() -> [Section; 14] {
         one("drift", fields::<quality::settings::Settings>()),
         one("mmlu", fields::<quality::mmlu::settings::Settings>()),
         one("canary", fields::<quality::canary::settings::Settings>()),
+        one("cost", fields::<cost::Settings>()),
         one("kernel", fields::<probe::plan::Settings>()),
         one("log", fields::<logs::Settings>()),
         one("sandbox", fields::<privileges::Settings>()),

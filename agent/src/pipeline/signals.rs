@@ -32,7 +32,7 @@ pub(super) fn all(config: &Config, now: BootTime, learnt: Learnt) -> (Vec<Box<dy
     let cgroup = CgroupSignal::new(&mut registries);
     let engine = EngineSignal::new(&mut registries);
     let gpu = GpuSignal::new(config.gpu.enabled, &mut registries);
-    let energy = EnergySignal::new(&mut registries);
+    let energy = EnergySignal::new(&config.cost, &mut registries);
     let drift = DriftSignal::new(!config.drift.files.is_empty(), &mut registries);
     let mmlu = MmluSignal::new(!config.mmlu.results.is_empty(), &mut registries);
     let canary = CanarySignal::new(config.canary.enabled, &mut registries);

@@ -33,7 +33,7 @@ fn signals(registries: &mut Registries) -> Vec<Box<dyn Signal>> {
         Box::new(cgroup::CgroupSignal::new(registries)),
         Box::new(engine::EngineSignal::new(registries)),
         Box::new(gpu::GpuSignal::new(true, registries)),
-        Box::new(energy::EnergySignal::new(registries)),
+        Box::new(energy::EnergySignal::new(&crate::cost::Settings::default(), registries)),
     ]
 }
 

@@ -1,12 +1,15 @@
-//! What energy did requests take?
+//! What energy did requests take, and what did they cost?
 //!
-//! In: the energy of each GPU from reading to reading, who uses it, and which requests were under way. Out:
+//! In: the energy of each GPU from reading to reading, who uses it, which requests were under way, and the price of a GPU's time. Out:
 //!
 //! | Series | What |
 //! |---|---|
 //! | `vllm_energy_joules_total{model,workload}` | energy of the workload's GPUs while a request of the model was under way |
 //! | `vllm_phase_energy_joules_total{model,workload,phase}` | the same: `prefill` until a request's first token, all of an answer without a stream; `decode` after |
 //! | `vllm_idle_energy_joules_total{workload}` | while none was |
+//! | `cost_total{model,workload}` | price of the workload's share of its GPUs for the time in which a request of the model was under way, where `cost.gpu_hour` is set |
+//! | `cost_idle_total{workload}` | while none was; `none`: of GPUs that nobody had |
+//! | `cost_currency_info{currency}` | 1 |
 //!
 //! Joules per output token: `rate(vllm_energy_joules_total[5m]) / rate(vllm_generation_tokens_total[5m])`. That counts the
 //! tokens of answers that say their `usage`; the energy is that of all.
@@ -22,6 +25,9 @@
 //! request that only waits for a place has as much as the others; and workloads that share a GPU. Where there is no counter, power
 //! is integrated, and what a driver reports as power is a mean of the last second.
 //!
+//! The cost of a stretch is its length times the price, whatever the GPU did; time that several models share is divided as their
+//! energy is. All of `cost_total` and `cost_idle_total` is the GPUs' hours times their price, from their first reading on.
+//!
 //! A stretch is booked at the second tick after its end: by then everything that was under way in it is known, whenever it
 //! ended. Requests whose model the server has not told yet have their energy kept for them until it has.
 
@@ -35,6 +41,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Unit;
 
 use self::flight::{Flight, Flights, Key, Phase, Share};
@@ -43,6 +50,7 @@ use self::meter::{Meter, Ready};
 use super::{Signal, Tick};
 use crate::blame::Verdict;
 use crate::clock::BootTime;
+use crate::cost;
 use crate::gpu::Gpus;
 use crate::registry::{FloatCounter, Registries};
 use crate::request::record::{OpenRequest, RequestRecord};
@@ -51,6 +59,8 @@ use crate::workload::labels::UNKNOWN;
 
 /// Models of all workloads with series of their own.
 const PAIRS_MAX: usize = 64;
+/// Label of GPUs that no workload has.
+const NOBODY: &str = "none";
 /// Requests of one server that ended and whose energy is not booked yet: those of 20 s at 3,000 a second. Beyond that the oldest
 /// are left out, and those beside them have their energy.
 const ENDED_MAX: usize = 65_536;
@@ -90,7 +100,31 @@ struct Series {
     energy: Family<ModelLabels, FloatCounter>,
     phases: Family<PhaseLabels, FloatCounter>,
     idle: Family<WorkloadLabels, FloatCounter>,
+    cost: Family<ModelLabels, FloatCounter>,
+    idle_cost: Family<WorkloadLabels, FloatCounter>,
+    /// Price of a GPU's second, where it is known.
+    gpu_second: Option<f64>,
     pairs: HashSet<ModelLabels>,
+}
+
+/// What a request, or idle time, has of a GPU.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    joules: f64,
+    /// Of the GPU.
+    seconds: f64,
+}
+
+impl Part {
+    /// A part of this part.
+    fn times(self, share: f64) -> Self {
+        Self { joules: self.joules * share, seconds: self.seconds * share }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.joules += other.joules;
+        self.seconds += other.seconds;
+    }
 }
 
 #[derive(Debug)]
@@ -99,14 +133,15 @@ struct Server {
     since: BootTime,
     /// Requests that ended lately.
     ended: VecDeque<Flight>,
-    /// Joules of requests under way whose model is not known yet.
-    held: HashMap<Key, f64>,
+    /// Of requests under way whose model is not known yet.
+    held: HashMap<Key, Part>,
 }
 
 impl EnergySignal {
     /// Registers its series.
-    pub fn new(registries: &mut Registries) -> Self {
-        let signal = Self::default();
+    pub fn new(cost: &cost::Settings, registries: &mut Registries) -> Self {
+        let series = Series { gpu_second: cost.gpu_second(), ..Series::default() };
+        let signal = Self { series, ..Self::default() };
         let (series, registry) = (&signal.series, &mut registries.common);
         let help = "Energy of the GPUs of a workload, by the models whose requests were under way";
         registry.register_with_unit("vllm_energy", help, Unit::Joules, series.energy.clone());
@@ -114,6 +149,15 @@ impl EnergySignal {
         registry.register_with_unit("vllm_phase_energy", help, Unit::Joules, series.phases.clone());
         let help = "Energy of the GPUs of a workload while none of its requests was under way";
         registry.register_with_unit("vllm_idle_energy", help, Unit::Joules, series.idle.clone());
+        if series.gpu_second.is_some() {
+            let help = "Price of the GPUs' time, by the models whose requests were under way";
+            registry.register("cost", help, series.cost.clone());
+            let help =
+                "Price of the GPUs' time while no request was under way; none: of GPUs that nobody had";
+            registry.register("cost_idle", help, series.idle_cost.clone());
+            let info = Info::new([("currency", cost.currency.clone())]);
+            registry.register("cost_currency", "Currency of the costs", info);
+        }
         signal
     }
 
@@ -124,7 +168,7 @@ impl EnergySignal {
             meter.take(card);
             for each in &card.users {
                 if !self.servers.contains_key(&each.workload) {
-                    drop(self.series.idle.get_or_create(&WorkloadLabels { workload: each.workload.clone() }));
+                    self.series.add_idle(&each.workload, Part::default());
                     self.servers.insert(each.workload.clone(), Server::new(now));
                 }
             }
@@ -177,16 +221,23 @@ fn book_one(
     series: &mut Series,
 ) {
     let (start, end) = (part.stretch.start, part.stretch.end);
+    let length = end.since(start).as_secs_f64();
+    if part.shares.is_empty() {
+        series.add_cost_of_nobody(length);
+    }
     let share = |workload| flights.get(workload).map(|flights| flights.between(start, end));
     let shares: Vec<Option<Share<'_>>> = part.shares.iter().map(|(workload, _)| share(workload)).collect();
     let busy = shares.iter().flatten().filter(|share| share.busy > 0.0).count();
     for ((workload, of_gpu), share) in part.shares.iter().zip(&shares) {
-        let (Some(share), Some(server)) = (share, servers.get_mut(workload)) else { continue };
+        let (Some(share), Some(server)) = (share, servers.get_mut(workload)) else {
+            series.add_cost_of_nobody(length * of_gpu);
+            continue;
+        };
         // What it did before is not known.
         if start < server.since {
+            series.add_cost_of_nobody(length * of_gpu);
             continue;
         }
-        let length = end.since(start).as_secs_f64();
         let busy_seconds = (share.busy / 1e9).min(length);
         let joules = part.stretch.joules * of_gpu;
         let taken = Taken { joules, busy_seconds, idle_seconds: length - busy_seconds };
@@ -195,9 +246,10 @@ fn book_one(
             idle.learn(&taken);
         }
         let idle = idle.joules(&taken);
-        series.idle.get_or_create(&WorkloadLabels { workload: workload.clone() }).inc_by(idle);
+        series.add_idle(workload, Part { joules: idle, seconds: taken.idle_seconds * of_gpu });
         if share.busy > 0.0 {
-            server.give(workload, share, joules - idle, series);
+            let busy = Part { joules: joules - idle, seconds: busy_seconds * of_gpu };
+            server.give(workload, share, busy, series);
         }
     }
 }
@@ -213,13 +265,13 @@ impl Server {
         Flights::new(self.ended.iter().chain(&open), marks)
     }
 
-    /// Gives its requests their part of this energy.
-    fn give(&mut self, workload: &Arc<str>, share: &Share<'_>, joules: f64, series: &mut Series) {
+    /// Gives its requests their part of this.
+    fn give(&mut self, workload: &Arc<str>, share: &Share<'_>, busy: Part, series: &mut Series) {
         for ((model, phase), time) in &share.slots {
-            series.add(workload, model, *phase, joules * time / share.busy);
+            series.add(workload, model, *phase, busy.times(time / share.busy));
         }
         for (key, time) in &share.unnamed {
-            *self.held.entry(*key).or_default() += joules * time / share.busy;
+            self.held.entry(*key).or_default().add(busy.times(time / share.busy));
         }
     }
 
@@ -232,9 +284,9 @@ impl Server {
         let models: HashMap<Key, Option<Arc<str>>> =
             own.map(|open| (key_of(open), flight_of(open).model)).collect();
         let known = |key: &Key| models.get(key).is_none_or(Option::is_some);
-        for (key, joules) in self.held.extract_if(|key, _| known(key)) {
+        for (key, part) in self.held.extract_if(|key, _| known(key)) {
             let model = models.get(&key).cloned().flatten().unwrap_or_else(|| UNKNOWN.into());
-            series.add(workload, &model, Phase::Prefill, joules);
+            series.add(workload, &model, Phase::Prefill, part);
         }
     }
 }
@@ -260,23 +312,47 @@ impl Series {
             return false;
         }
         drop(self.energy.get_or_create(labels));
+        if self.gpu_second.is_some() {
+            drop(self.cost.get_or_create(labels));
+        }
         for phase in Phase::ALL {
             drop(self.phases.get_or_create(&labels.of(phase)));
         }
         self.pairs.insert(labels.clone())
     }
 
-    fn add(&mut self, workload: &Arc<str>, model: &Arc<str>, phase: Phase, joules: f64) {
+    fn add_idle(&mut self, workload: &Arc<str>, part: Part) {
+        let labels = WorkloadLabels { workload: workload.clone() };
+        self.idle.get_or_create(&labels).inc_by(part.joules);
+        if let Some(price) = self.gpu_second {
+            self.idle_cost.get_or_create(&labels).inc_by(part.seconds * price);
+        }
+    }
+
+    /// Time for which nobody had a GPU, or for which it is not known who did.
+    fn add_cost_of_nobody(&mut self, seconds: f64) {
+        if let Some(price) = self.gpu_second {
+            self.idle_cost.get_or_create(&WorkloadLabels { workload: NOBODY.into() }).inc_by(seconds * price);
+        }
+    }
+
+    fn add(&mut self, workload: &Arc<str>, model: &Arc<str>, phase: Phase, part: Part) {
         let labels = ModelLabels { model: model.clone(), workload: workload.clone() };
         if self.begin(&labels) {
-            self.energy.get_or_create(&labels).inc_by(joules);
-            self.phases.get_or_create(&labels.of(phase)).inc_by(joules);
+            self.energy.get_or_create(&labels).inc_by(part.joules);
+            self.phases.get_or_create(&labels.of(phase)).inc_by(part.joules);
+            if let Some(price) = self.gpu_second {
+                self.cost.get_or_create(&labels).inc_by(part.seconds * price);
+            }
+        } else {
+            self.add_cost_of_nobody(part.seconds);
         }
     }
 
     fn end_where(&mut self, gone: impl Fn(&ModelLabels) -> bool) {
         for labels in self.pairs.extract_if(|labels| gone(labels)) {
             self.energy.remove(&labels);
+            self.cost.remove(&labels);
             for phase in Phase::ALL {
                 self.phases.remove(&labels.of(phase));
             }
@@ -302,8 +378,8 @@ impl Signal for EnergySignal {
         };
         self.series.begin(&ModelLabels { model: record.model.clone(), workload: workload.clone() });
         let key = (record.arrival, record.tid);
-        if let Some(joules) = server.held.remove(&key) {
-            self.series.add(workload, &record.model, Phase::Prefill, joules);
+        if let Some(part) = server.held.remove(&key) {
+            self.series.add(workload, &record.model, Phase::Prefill, part);
         }
         if server.ended.len() >= ENDED_MAX {
             server.ended.pop_front();
@@ -329,7 +405,9 @@ impl Signal for EnergySignal {
         self.servers.remove(label);
         self.meters.values_mut().for_each(|meter| meter.forget(label));
         self.series.end_where(|labels| labels.workload == *label);
-        self.series.idle.remove(&WorkloadLabels { workload: label.clone() });
+        let labels = WorkloadLabels { workload: label.clone() };
+        self.series.idle.remove(&labels);
+        self.series.idle_cost.remove(&labels);
     }
 
     fn forget_model(&mut self, workload: &str, model: &str) {

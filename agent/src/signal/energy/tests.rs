@@ -63,7 +63,7 @@ impl Scene {
     /// Runs it; returns the page.
     fn run(&self) -> Page {
         let mut registries = Registries::new(false);
-        let mut signal = EnergySignal::new(&mut registries);
+        let mut signal = EnergySignal::new(&one_a_second(), &mut registries);
         let (tell, news) = sync_channel(NEWS_MAX);
         let mut gpus = Gpus::default();
         gpus.hear(news);
@@ -125,6 +125,11 @@ impl Scene {
         }
         (busy, idle)
     }
+}
+
+/// A price at which a cost is the GPU's time in seconds.
+fn one_a_second() -> cost::Settings {
+    cost::Settings { gpu_hour: 3600.0, ..cost::Settings::default() }
 }
 
 /// Joules until each millisecond.
@@ -197,9 +202,44 @@ impl Page {
         self.sum("vllm_energy_joules_total", labels)
     }
 
+    /// Of models, and of idle time.
+    fn costs(&self) -> (f64, f64) {
+        (self.sum("cost_total", &[]), self.sum("cost_idle_total", &[]))
+    }
+
     fn idle(&self, workload: &str) -> f64 {
         self.sum("vllm_idle_energy_joules_total", &[&format!("workload=\"{workload}\"")])
     }
+}
+
+/// What is booked begins with the first stretch of which is known what came before, and goes to nobody before that.
+#[test]
+fn gpus_that_nobody_has_cost_as_much_and_without_a_price_nothing_is_counted() {
+    let mut registries = Registries::new(false);
+    let mut signal = EnergySignal::new(&one_a_second(), &mut registries);
+    let scene = Scene { gpus: vec![gpu("w", 0)], requests: Vec::new(), length: 60_000, period: 1000 };
+    let power = vec![joules(&scene.power(&scene.gpus[0]))];
+    let (tell, news) = sync_channel(NEWS_MAX);
+    let mut gpus = Gpus::default();
+    gpus.hear(news);
+    tell.send(News::Cards(vec![Identity { uuid: "GPU-0".to_owned(), ..Identity::default() }])).unwrap();
+    let mut told = 0;
+    for now in (250..scene.length).step_by(1000) {
+        scene.read(&tell, &power, told..now);
+        told = now;
+        gpus.take();
+        gpus.join_by(|_tgid| None);
+        tick(&mut signal, &gpus, &[], now);
+    }
+    let page = Page(String::from_utf8(registries.text().unwrap()).unwrap());
+    let (of_models, of_idle) = page.costs();
+    let booked = scene.booked(&scene.gpus[0]).len() as f64 / 1000.0;
+    assert!(of_models == 0.0 && (of_idle - booked).abs() <= 1.0, "{of_idle} of {booked}");
+    assert!(page.0.contains("cost_idle_total{workload=\"none\"}"));
+    assert!(page.0.contains("cost_currency_info{currency=\"USD\"} 1"));
+    let mut registries = Registries::new(false);
+    EnergySignal::new(&cost::Settings::default(), &mut registries);
+    assert!(!String::from_utf8(registries.text().unwrap()).unwrap().contains("cost"));
 }
 
 fn within(found: f64, expected: f64, share: f64) {
@@ -238,6 +278,16 @@ fn one_model_with_idle_gaps_has_its_energy_and_idle_time_its_own() {
         let (page, (busy, idle)) = (scene.run(), scene.truth("w"));
         within(page.requests(&[]), busy, 0.01);
         within(page.idle("w"), idle, 0.01);
+        // Costs are by time alone.
+        let (of_models, of_idle) = page.costs();
+        let seconds = scene.booked(&scene.gpus[0]).len() as f64 / 1000.0;
+        assert!(
+            (of_models + of_idle - seconds).abs() <= seconds * 0.01,
+            "{of_models} + {of_idle} of {seconds}"
+        );
+        let busy_seconds =
+            scene.requests.iter().map(|request| request.end - request.arrival).sum::<u64>() as f64 / 1000.0;
+        assert!((of_models - busy_seconds).abs() <= busy_seconds * 0.01, "{of_models} of {busy_seconds}");
         // All energy is somebody's.
         within(page.requests(&[]) + page.idle("w"), busy + idle, 1e-4);
         let phases = |phase| page.sum("vllm_phase_energy_joules_total", &[phase]);
@@ -340,9 +390,9 @@ fn a_request_that_vanishes_leaves_its_energy_to_nobody_in_particular() {
     let page = scene.run();
     assert!(page.requests(&["model=\"m\""]) > 640.0 * 40.0, "named by then");
     let mut registries = Registries::new(false);
-    let mut signal = EnergySignal::new(&mut registries);
+    let mut signal = EnergySignal::new(&one_a_second(), &mut registries);
     let mut server = Server::new(BootTime(0));
-    server.held.insert((BootTime(1), 1), 7.0);
+    server.held.insert((BootTime(1), 1), Part { joules: 7.0, seconds: 2.0 });
     signal.servers.insert("w".into(), server);
     tick(&mut signal, &Gpus::default(), &[], 1000);
     let page = Page(String::from_utf8(registries.text().unwrap()).unwrap());
@@ -354,7 +404,7 @@ fn a_request_that_vanishes_leaves_its_energy_to_nobody_in_particular() {
 #[test]
 fn what_is_remembered_is_bounded_by_what_is_not_booked() {
     let mut registries = Registries::new(false);
-    let mut signal = EnergySignal::new(&mut registries);
+    let mut signal = EnergySignal::new(&one_a_second(), &mut registries);
     signal.on_request(&record(), &Verdict::default());
     assert!(signal.servers.is_empty(), "it has no GPU");
     signal.servers.insert("w".into(), Server::new(BootTime(0)));
