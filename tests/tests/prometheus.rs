@@ -59,6 +59,14 @@ const FOUNDING: [&str; 27] = [
     "(gpu_memory_used_bytes / gpu_memory_total_bytes) > 0.95",
 ];
 
+/// Of objectives and costs.
+const OURS: [&str; 4] = [
+    "sum by (objective) (rate(slo_good_requests_total[5m])) / sum by (objective) (rate(slo_requests_total[5m]))",
+    "slo_objective_ratio",
+    "sum(rate(cost_idle_total[1m])) * 3600",
+    "cost_currency_info",
+];
+
 /// One GPU that is hot and full, and one that is neither.
 const GPUS: &str = r#"
 [[gpu]]
@@ -83,7 +91,7 @@ impl Scene {
         let server = stage.start_server(&["--script", STEADY_SCRIPT]).unwrap();
         let library = nvml_sim::install(stage.path(), GPUS).unwrap().library;
         let settings = format!(
-            "{}[export]\nnative_histograms = {native_histograms}\n[gpu]\nlibrary = \"{}\"\n{}",
+            "{}[export]\nnative_histograms = {native_histograms}\n[cost]\ngpu_hour = 2.5\n[gpu]\nlibrary = \"{}\"\n{}",
             stage.rule(),
             library.display(),
             predictions(stage.path())
@@ -176,7 +184,7 @@ fn wait_until_up(prometheus: &Prometheus) {
 
 /// Every founding expression has a number.
 fn check_founding(prometheus: &Prometheus) {
-    for expression in FOUNDING {
+    for expression in FOUNDING.into_iter().chain(OURS) {
         wait_for(prometheus, expression, |element| element.value.is_some_and(f64::is_finite));
     }
     let value = |expression: &str| {
