@@ -1,0 +1,58 @@
+//! Does systemd take the unit, and how much does it leave open?
+//!
+//! Needs `systemd-analyze`, as machines with systemd have it.
+
+#![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use inferscope_tests::skip;
+
+/// The most that `systemd-analyze security` may say, in tenths: 0 leaves nothing open, 10 everything. What is left is what measuring
+/// takes: four capabilities, the nodes of GPUs, and the host's processes and networks in sight.
+const EXPOSURE_MAX: &str = "25";
+
+/// What systemd says of the unit, or of one with another line.
+fn analyze(arguments: &[&str], change: impl Fn(String) -> String) -> Option<Output> {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/inferscope.service");
+    // The program need not be installed; any other that is stands for it.
+    let text = std::fs::read_to_string(unit).unwrap().replace("/usr/bin/inferscope", "/bin/true");
+    let copy = folder.path().join("inferscope.service");
+    std::fs::write(&copy, change(text)).unwrap();
+    let output = Command::new("systemd-analyze").args(arguments).arg(&copy).output();
+    if output.is_err() {
+        skip("there is no systemd-analyze");
+    }
+    output.ok()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn systemd_takes_the_unit_as_it_is() {
+    let verify = &["verify", "--man=no"];
+    let Some(output) = analyze(verify, |text| text) else { return };
+    let said_of_unit = said(&output);
+    assert!(output.status.success() && !said_of_unit.contains("inferscope.service"), "{said_of_unit}");
+    // That it can fail.
+    let wrong = analyze(verify, |text| text.replace("Type=notify", "Type=tells")).unwrap();
+    assert!(said(&wrong).contains("inferscope.service"), "{}", said(&wrong));
+}
+
+#[test]
+fn the_unit_leaves_little_open() {
+    let threshold = format!("--threshold={EXPOSURE_MAX}");
+    let security = &["security", "--offline=true", &threshold];
+    let Some(output) = analyze(security, |text| text) else { return };
+    assert!(output.status.success(), "{}", said(&output));
+    let open = analyze(security, |text| {
+        text.replace("NoNewPrivileges=yes", "")
+            .replace("Restrict", "#Restrict")
+            .replace("Protect", "#Protect")
+    });
+    assert!(!open.unwrap().status.success());
+}
