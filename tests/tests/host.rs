@@ -1,10 +1,11 @@
-//! Does systemd take the unit, and how much does it leave open?
+//! Does a host take the agent? Its C library the binary, systemd the unit; and how much does that leave open?
 //!
-//! Needs `systemd-analyze`, as machines with systemd have it.
+//! Needs the agent's binary, and `systemd-analyze`, as machines with systemd have it.
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use inferscope_tests::skip;
@@ -12,6 +13,29 @@ use inferscope_tests::skip;
 /// The most that `systemd-analyze security` may say, in tenths: 0 leaves nothing open, 10 everything. What is left is what measuring
 /// takes: four capabilities, the nodes of GPUs, and the host's processes and networks in sight.
 const EXPOSURE_MAX: &str = "25";
+
+const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
+/// That of RHEL 9.
+const GLIBC: u32 = 34;
+
+#[test]
+fn the_binary_needs_no_newer_c_library_than_the_oldest_host_has() {
+    let built = || Path::new(SERVER).with_file_name("inferscope");
+    let agent = std::env::var_os("XTASK_AGENT").map_or_else(built, PathBuf::from);
+    let Ok(bytes) = std::fs::read(&agent) else {
+        return skip(&format!("the agent is not built: {}", agent.display()));
+    };
+    // Names of versions that it needs stand among the names of its symbols.
+    let name = b"GLIBC_2.";
+    let places = (0..bytes.len().saturating_sub(name.len())).filter(|at| bytes[*at..].starts_with(name));
+    let minor = |at: usize| {
+        let digits =
+            bytes[at + name.len()..].iter().take_while(|byte| byte.is_ascii_digit()).copied().collect();
+        String::from_utf8(digits).unwrap().parse().ok()
+    };
+    let needed: BTreeSet<u32> = places.filter_map(minor).collect();
+    assert!(needed.last().is_some_and(|newest| *newest <= GLIBC), "glibc 2.{needed:?}");
+}
 
 /// What systemd says of the unit, or of one with another line.
 fn analyze(arguments: &[&str], change: impl Fn(String) -> String) -> Option<Output> {
