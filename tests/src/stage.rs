@@ -43,13 +43,8 @@ impl Stage {
             skip("kernel programs need root");
             return Ok(None);
         }
+        let Some(agent) = agent_binary(server) else { return Ok(None) };
         let server = PathBuf::from(server);
-        let built = || server.with_file_name("inferscope");
-        let agent = std::env::var_os("XTASK_AGENT").map_or_else(built, PathBuf::from);
-        if !agent.exists() {
-            skip(&format!("the agent is not built: {}", agent.display()));
-            return Ok(None);
-        }
         Ok(Some(Self { folder: tempfile::tempdir()?, agent, server, _one_agent: one_agent }))
     }
 
@@ -93,23 +88,42 @@ impl Stage {
         format!("workload = [{{ name = \"demo\", command_regex = \"{}\" }}]\n", self.servers_regex())
     }
 
-    /// Where programs lie that only tests need: `XTASK_TOOLS`, else in the build folder.
+    /// As [`tool`].
     #[must_use]
     pub fn tool(&self, path: &str) -> Option<PathBuf> {
-        let built = || self.server.ancestors().nth(2).map(|build| build.join("tools"));
-        let tools = std::env::var_os("XTASK_TOOLS").map(PathBuf::from).or_else(built)?;
-        let tool = tools.join(path);
-        if !tool.is_file() {
-            skip(&format!("the test tool {path} is not unpacked in {}", tools.display()));
-            return None;
-        }
-        Some(tool)
+        tool(&self.server, path)
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// The agent's binary: named by `XTASK_AGENT`, else built beside `server`. `None` where there is none; the skip has been told.
+#[must_use]
+pub fn agent_binary(server: &str) -> Option<PathBuf> {
+    let built = || Path::new(server).with_file_name("inferscope");
+    let agent = std::env::var_os("XTASK_AGENT").map_or_else(built, PathBuf::from);
+    if !agent.exists() {
+        skip(&format!("the agent is not built: {}", agent.display()));
+        return None;
+    }
+    Some(agent)
+}
+
+/// A program that only tests need: below `XTASK_TOOLS`, else in the folder in which `server` was built. `None` where it is not
+/// there; the skip has been told.
+#[must_use]
+pub fn tool(server: &Path, path: &str) -> Option<PathBuf> {
+    let built = || server.ancestors().nth(2).map(|build| build.join("tools"));
+    let tools = std::env::var_os("XTASK_TOOLS").map(PathBuf::from).or_else(built)?;
+    let tool = tools.join(path);
+    if !tool.is_file() {
+        skip(&format!("the test tool {path} is not in {}", tools.display()));
+        return None;
+    }
+    Some(tool)
 }
 
 /// Asks until there is an answer; `None` where there is none in time.

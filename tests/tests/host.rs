@@ -5,10 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use inferscope_tests::skip;
+use inferscope_tests::stage::agent_binary;
 
 /// The most that `systemd-analyze security` may say, in tenths: 0 leaves nothing open, 10 everything. What is left is what measuring
 /// takes: four capabilities, the nodes of GPUs, and the host's processes and networks in sight.
@@ -20,11 +21,8 @@ const GLIBC: u32 = 34;
 
 #[test]
 fn the_binary_needs_no_newer_c_library_than_the_oldest_host_has() {
-    let built = || Path::new(SERVER).with_file_name("inferscope");
-    let agent = std::env::var_os("XTASK_AGENT").map_or_else(built, PathBuf::from);
-    let Ok(bytes) = std::fs::read(&agent) else {
-        return skip(&format!("the agent is not built: {}", agent.display()));
-    };
+    let Some(agent) = agent_binary(SERVER) else { return };
+    let bytes = std::fs::read(agent).unwrap();
     // Names of versions that it needs stand among the names of its symbols.
     let name = b"GLIBC_2.";
     let places = (0..bytes.len().saturating_sub(name.len())).filter(|at| bytes[*at..].starts_with(name));

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use inferscope_tests::skip;
+use inferscope_tests::stage::tool;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 /// The oldest Kubernetes that knows every field, and the newest that the validator knows.
@@ -122,12 +122,7 @@ fn manifests_and_chart_are_made_from_one_source() {
 
 #[test]
 fn the_published_schemas_of_kubernetes_take_the_manifests() {
-    let built = || Path::new(SERVER).ancestors().nth(2).map(|build| build.join("tools"));
-    let tools = std::env::var_os("XTASK_TOOLS").map(PathBuf::from).or_else(built).unwrap();
-    let validator = tools.join("python/bin/kubernetes-validate");
-    if !validator.is_file() {
-        return skip(&format!("kubernetes-validate is not installed in {}", tools.display()));
-    }
+    let Some(validator) = tool(Path::new(SERVER), "python/bin/kubernetes-validate") else { return };
     let mut files: Vec<PathBuf> = fs::read_dir(deploy().join("kubernetes/base"))
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -18,7 +18,7 @@ use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, evide
 use inferscope_tests::machine::{concurrency, patient, requests, sockets};
 use inferscope_tests::skip;
 use inferscope_tests::socket::Endpoint;
-use inferscope_tests::stage::until;
+use inferscope_tests::stage::{self, until};
 use inferscope_tests::wire::Capture;
 
 /// A node has one agent.
@@ -31,18 +31,15 @@ const LOAD_TIME_MAX: Duration = Duration::from_secs(60);
 const END_MAX: Duration = Duration::from_secs(2);
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 
-fn agent_binary(folder: &Path) -> Result<PathBuf, String> {
+/// `None` where this machine cannot run these tests; the skip has been told.
+fn agent_binary(folder: &Path) -> Option<PathBuf> {
     if !rustix::process::geteuid().is_root() {
-        return Err("kernel programs need root".to_owned());
+        skip("kernel programs need root");
+        return None;
     }
-    // Both are built into the same folder.
-    let built = || Path::new(SERVER).with_file_name("inferscope");
-    let binary = std::env::var_os("XTASK_AGENT").map_or_else(built, PathBuf::from);
-    if !binary.exists() {
-        return Err(format!("the agent is not built: {}", binary.display()));
-    }
-    Capture::start(9, folder).map_err(|error| format!("{error:#}"))?;
-    Ok(binary)
+    let binary = stage::agent_binary(SERVER)?;
+    Capture::start(9, folder).map_err(|error| skip(&format!("{error:#}"))).ok()?;
+    Some(binary)
 }
 
 fn agent_options(binary: PathBuf, folder: &Path) -> AgentOptions {
@@ -68,7 +65,7 @@ impl Scene {
     /// Starts both in the given order; says why not on a machine that cannot.
     fn start(listen: &str, agent_first: bool) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let binary = agent_binary(folder.path()).map_err(|reason| skip(&reason)).ok()?;
+        let binary = agent_binary(folder.path())?;
         let listen = listen.replace("FOLDER", &folder.path().display().to_string()).parse().unwrap();
         let start_agent = || AgentProcess::start(&agent_options(binary, folder.path())).unwrap();
         let start_server = || ServerProcess::start(Path::new(SERVER), &listen, &[]).unwrap();
@@ -189,7 +186,7 @@ fn a_server_that_starts_after_the_agent_is_measured() {
 fn servers_on_every_kind_of_socket_are_measured_by_one_agent() {
     let _one = ONE_AGENT.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
-    let Ok(binary) = agent_binary(folder.path()).map_err(|reason| skip(&reason)) else { return };
+    let Some(binary) = agent_binary(folder.path()) else { return };
     let kinds = [("ipv4", "127.0.0.1:0"), ("ipv6", "[::1]:0"), ("unix", "unix:FOLDER/demo.sock")];
     let agent = AgentProcess::start(&agent_options(binary, folder.path())).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();

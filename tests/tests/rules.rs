@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use inferscope_tests::skip;
+use inferscope_tests::stage::{agent_binary, tool};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 
@@ -34,14 +34,8 @@ fn deploy() -> PathBuf {
 
 /// promtool of each generation that is there.
 fn promtools() -> Vec<PathBuf> {
-    let built = || Path::new(SERVER).ancestors().nth(2).map(|build| build.join("tools"));
-    let tools = std::env::var_os("XTASK_TOOLS").map(PathBuf::from).or_else(built).unwrap();
-    let found = ["prometheus-2/promtool", "prometheus-3/promtool"].map(|name| tools.join(name));
-    let found: Vec<PathBuf> = found.into_iter().filter(|path| path.is_file()).collect();
-    if found.len() < 2 {
-        skip(&format!("promtool of two generations is not unpacked in {}", tools.display()));
-    }
-    found
+    let names = ["prometheus-2/promtool", "prometheus-3/promtool"];
+    names.into_iter().filter_map(|name| tool(Path::new(SERVER), name)).collect()
 }
 
 fn check(program: &Path, what: &str, file: &Path) {
@@ -125,11 +119,7 @@ fn every_alert_is_tested_to_fire_and_to_stay_quiet_and_has_a_runbook() {
 
 #[test]
 fn levels_that_are_set_are_alerts_that_fire() {
-    let agent = Path::new(SERVER).with_file_name("inferscope");
-    let agent = std::env::var_os("XTASK_AGENT").map_or(agent, PathBuf::from);
-    if !agent.exists() {
-        return skip(&format!("the agent is not built: {}", agent.display()));
-    }
+    let Some(agent) = agent_binary(SERVER) else { return };
     let folder = tempfile::tempdir().unwrap();
     let settings = folder.path().join("inferscope.toml");
     fs::write(&settings, LEVELS).unwrap();

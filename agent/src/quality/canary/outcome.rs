@@ -3,6 +3,8 @@
 //! In: questions, answers, and the last run. Out: an [`Outcome`]. Where the same server with the same arguments and the same files
 //! of its model gives another answer to the same question, its numbers have drifted: that is a flip.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
@@ -56,9 +58,10 @@ impl Outcome {
         let sure: Vec<f64> = answers.iter().flatten().filter_map(|answer| answer.confidence).collect();
         let same_server = last.filter(|last| identity == Some(last.identity));
         let flips = same_server.map(|last| {
+            let before: HashMap<u64, u8> = last.answers.iter().copied().collect();
             count(&|index, question| {
-                let before = last.answers.iter().find(|(digest, _)| *digest == question.digest());
-                matches!((before, picked(index)), (Some((_, before)), Some(now)) if usize::from(*before) != now)
+                let before = before.get(&question.digest()).copied().map(usize::from);
+                matches!((before, picked(index)), (Some(before), Some(now)) if before != now)
             })
         });
         Self {

@@ -15,21 +15,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use anyhow::Result;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::{Signal, Tick};
+use super::Signal;
 use crate::blame::Verdict;
 use crate::registry::Registries;
 use crate::request::record::RequestRecord;
 use crate::slo::Objective;
 use crate::workload::Workload;
 
-/// Models of servers that have series: as many as can have series of latency.
-const PAIRS_MAX: usize = 256;
+/// Models of servers that have series: as many as have series of latency, which counts the requests of those beyond
+/// (`inferscope_records_without_series_total`).
+const PAIRS_MAX: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -111,7 +111,6 @@ impl Signal for SloSignal {
         }
         let key = (record.model.clone(), record.workload.label.clone());
         if !self.pairs.contains_key(&key) {
-            // The labels are bounded by `limits`; this is for what a later change to them would miss.
             if self.pairs.len() >= PAIRS_MAX {
                 return;
             }
@@ -124,10 +123,6 @@ impl Signal for SloSignal {
             requests.inc();
             good.inc_by(is_good.into());
         }
-    }
-
-    fn on_tick(&mut self, _tick: &Tick<'_>) -> Result<()> {
-        Ok(())
     }
 
     fn forget_workload(&mut self, workload: &Workload) {

@@ -119,6 +119,22 @@ fn runs_are_scored_their_flips_counted_and_kept_over_a_restart() {
 }
 
 #[test]
+fn a_run_whose_server_changes_meanwhile_is_compared_with_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_runtime, port, _told) = server();
+    let settings = settings(folder.path(), 4);
+    let canary = Canary::new(&settings).unwrap();
+    canary.start(&settings, None, None).unwrap();
+    let standing = until(&canary, &at(port, 1), |standing| standing.runs >= 2);
+    assert_eq!(standing.outcome.unwrap().flips, Some(0));
+    let runs = standing.runs;
+    until(&canary, &at(port, 1), |standing| standing.runs > runs && standing.progress.is_some());
+    let runs = canary.newest().runs;
+    let standing = until(&canary, &at(port, 2), |standing| standing.runs > runs);
+    assert_eq!(standing.outcome.unwrap().flips, None);
+}
+
+#[test]
 fn it_waits_for_a_server_that_is_there_and_has_nothing_else_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let (_runtime, port, told) = server();
