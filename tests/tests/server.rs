@@ -18,6 +18,7 @@ fn start(listen: &str) -> Server {
         listen: listen.parse().unwrap(),
         seed: 1,
         script: None,
+        script_file: None,
         first_read_after: Duration::ZERO,
     };
     Server::start(options).unwrap()

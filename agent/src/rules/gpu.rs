@@ -45,8 +45,7 @@ pub(super) fn group() -> Group {
         Alert {
             name: "GPUFault",
             severity: Critical,
-            expression: "sum by (instance, gpu, uuid, name, class, xid) (increase(gpu_xid_errors_total{class!=\"application\"}[10m])) > 0"
-                .to_owned(),
+            expression: faults("instance, gpu, uuid, name, class, xid", "class!=\"application\""),
             holds: "0m",
             summary: "GPU {{ $labels.gpu }} of {{ $labels.instance }}: fault {{ $labels.xid }} ({{ $labels.class }})",
             description: "The driver told of a fault of the {{ $labels.class }}; `inferscope top` and /api/v1/gpus say what to do.".to_owned(),
@@ -54,8 +53,7 @@ pub(super) fn group() -> Group {
         Alert {
             name: "GPUApplicationFault",
             severity: Warning,
-            expression: "sum by (instance, gpu, uuid, name, xid) (increase(gpu_xid_errors_total{class=\"application\"}[10m])) > 0"
-                .to_owned(),
+            expression: faults("instance, gpu, uuid, name, xid", "class=\"application\""),
             holds: "0m",
             summary: "GPU {{ $labels.gpu }} of {{ $labels.instance }}: a program failed on it ({{ $labels.xid }})",
             description: "A kernel touched memory that is not its own, or the like: the server's fault, not the GPU's.".to_owned(),
@@ -71,4 +69,13 @@ pub(super) fn group() -> Group {
         },
     ];
     Group { name: "inferscope-gpu", records: Vec::new(), alerts }
+}
+
+/// Faults of ten minutes. A code has no series before its first fault, and what was not there has not increased: a series that is
+/// new counts as it is.
+fn faults(by: &str, matches: &str) -> String {
+    let series = format!("gpu_xid_errors_total{{{matches}}}");
+    format!(
+        "sum by ({by}) (\n  increase({series}[10m]) > 0\n  or\n  ({series} unless {series} offset 10m) > 0\n) > 0"
+    )
 }

@@ -23,6 +23,9 @@ struct Arguments {
     /// Script of requests that bring none: its name, or JSON.
     #[arg(long)]
     script: Option<String>,
+    /// The same in a file of JSON that is read for each such request, so that it can change meanwhile.
+    #[arg(long)]
+    script_file: Option<PathBuf>,
     /// Wait so many milliseconds before the first read of every connection.
     #[arg(long, default_value_t = 0)]
     first_read_after_ms: u64,
@@ -49,6 +52,7 @@ async fn main() -> Result<()> {
         listen: arguments.listen.clone(),
         seed: arguments.seed,
         script,
+        script_file: arguments.script_file.clone(),
         first_read_after: Duration::from_millis(arguments.first_read_after_ms),
     })?;
     println!("listening at {}", server.endpoint());

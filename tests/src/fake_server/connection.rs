@@ -179,7 +179,8 @@ impl Connection {
         if let Some(bytes) = script.send_buffer_bytes {
             self.stream()?.set_send_buffer(bytes)?;
         }
-        let mut player = Player::default();
+        let streams = ask.route.is_streamed() && ask.stream;
+        let mut player = Player { asked_ns: streams.then_some(request.first_read_ns), ..Player::default() };
         let ended =
             if request.whole { self.play(&plan, script, &mut player).await? } else { Ended::ByClient };
         let keeps =
@@ -193,7 +194,7 @@ impl Connection {
             route if route.is_scripted() => script.status,
             _ => 200,
         };
-        let streamed = ask.route.is_streamed() && ask.stream && status < 300;
+        let streamed = streams && status < 300;
         self.shared.log.push(Served {
             request_id: request.head.request_id,
             connection: self.number,
@@ -267,6 +268,11 @@ impl Connection {
         script: &Script,
         player: &mut Player,
     ) -> Result<bool> {
+        if deltas > 0
+            && let Some(asked_ns) = player.asked_ns.take()
+        {
+            self.shared.first_tokens.note(BootTime::now().0 - asked_ns);
+        }
         let mut left: Vec<Bytes> = pieces.to_vec();
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         let mut note = Write {
@@ -335,6 +341,8 @@ impl Connection {
 struct Player {
     writes: Vec<Write>,
     send_wait_ns: u64,
+    /// When the request came, of a stream without a token yet.
+    asked_ns: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -56,6 +56,9 @@ pub fn events(script: &Script, ask: &Ask) -> Events {
 #[must_use]
 pub fn whole_body(script: &Script, ask: &Ask) -> Vec<u8> {
     let teller = Teller { script, ask };
+    if let Some(text) = &script.says {
+        return teller.whole(text).to_string().into_bytes();
+    }
     let bare = teller.whole("").to_string().len();
     let length = match ask.route {
         Route::Embeddings => 0,

@@ -81,6 +81,8 @@ pub struct Script {
     pub tokens_per_event: u32,
     /// Bytes of text in each delta.
     pub text_bytes: usize,
+    /// All of the text of a whole body, in place of so many bytes.
+    pub says: Option<String>,
     /// Events with a delta in one write.
     pub events_per_write: u32,
     /// Writes that one such group is cut into, and the wait between them.
@@ -121,6 +123,7 @@ impl Default for Script {
             tool_calls: 0,
             tokens_per_event: 1,
             text_bytes: 5,
+            says: None,
             events_per_write: 1,
             writes_per_group: 1,
             cut_us: 2_000,

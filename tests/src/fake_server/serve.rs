@@ -1,7 +1,8 @@
 //! Listens, accepts, and holds what all connections share.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -27,6 +28,9 @@ pub struct Options {
     pub seed: u64,
     /// For requests that neither bring a script nor name one; drawn from the seed where absent.
     pub script: Option<Script>,
+    /// The same in a file, as JSON: read for each such request, so that the server can change its mind. One that cannot be read
+    /// is as if there were none.
+    pub script_file: Option<PathBuf>,
     /// Before the first read of every connection.
     pub first_read_after: Duration,
 }
@@ -45,6 +49,25 @@ pub(super) struct Shared {
     pub(super) log: Log,
     options: Options,
     responses: AtomicU64,
+    pub(super) first_tokens: FirstTokens,
+}
+
+/// First tokens so far and the time to them, as an engine counts them: before they are sent.
+#[derive(Debug, Default)]
+pub(super) struct FirstTokens(Mutex<(u64, u64)>);
+
+impl FirstTokens {
+    pub(super) fn note(&self, ns: u64) {
+        let mut sum = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *sum = (sum.0 + 1, sum.1 + ns);
+    }
+
+    /// As vLLM's own page has them.
+    fn page(&self) -> String {
+        let (count, ns) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = "vllm:time_to_first_token_seconds";
+        format!("# TYPE {name} histogram\n{name}_count {count}\n{name}_sum {}\n", ns as f64 / 1e9)
+    }
 }
 
 impl Server {
@@ -57,7 +80,12 @@ impl Server {
         let listener = Listener::bind(&options.listen)?;
         let endpoint = listener.endpoint()?;
         let first = options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let shared = Arc::new(Shared { log: Log::default(), options, responses: AtomicU64::new(first) });
+        let shared = Arc::new(Shared {
+            log: Log::default(),
+            options,
+            responses: AtomicU64::new(first),
+            first_tokens: FirstTokens::default(),
+        });
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
         Ok(Self { endpoint, shared, stop, task })
@@ -114,20 +142,29 @@ impl Shared {
         self.responses.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// What the file says now.
+    fn script_now(&self) -> Option<Script> {
+        let text = std::fs::read(self.options.script_file.as_ref()?).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
     /// The script that the request brings or names, else the server's, else one drawn for its place.
     pub(super) fn script_for(&self, head: &RequestHead, connection: u64, nth: u32) -> Script {
         let place = connection.wrapping_mul(0x1_0001).wrapping_add(u64::from(nth));
         let seed = self.options.seed ^ place;
         let brought = head.header("x-script").and_then(|text| serde_json::from_str::<Script>(text).ok());
         let named = || scenario(head.header("x-scenario")?, seed);
-        let script = brought.or_else(named).or_else(|| self.options.script.clone());
+        let script =
+            brought.or_else(named).or_else(|| self.script_now()).or_else(|| self.options.script.clone());
         script.unwrap_or_else(|| ordinary(seed)).bounded()
     }
 
     pub(super) fn plain_answer(&self, route: Route) -> Plan {
         match route {
             Route::Health => at_once(200, "text/plain", Vec::new()),
-            Route::Metrics => at_once(200, "text/plain; version=0.0.4", b"demo_up 1\n".to_vec()),
+            Route::Metrics => {
+                at_once(200, "text/plain; version=0.0.4", self.first_tokens.page().into_bytes())
+            }
             Route::Models => at_once(
                 200,
                 "application/json",

@@ -173,6 +173,16 @@ impl Group {
         Ok(limit)
     }
 
+    /// Leaves it so much memory.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be limited.
+    pub fn limit_memory_to(&self, bytes: u64) -> Result<()> {
+        let file = if self.v2 { "memory.max" } else { "memory.limit_in_bytes" };
+        write(&self.file("memory", file), &bytes.to_string())
+    }
+
     /// Bytes that it uses at most, over a second.
     fn most_memory(&self) -> Result<u64> {
         let path = self.file("memory", if self.v2 { "memory.current" } else { "memory.usage_in_bytes" });

@@ -14,7 +14,7 @@ pub mod server;
 mod traffic;
 mod vllm;
 
-pub use fault::Fault;
+pub use fault::{Fault, Victim, inject};
 pub use matrix::{Matrix, Row};
 pub use run::{Lab, RATE};
 pub use vllm::RealLab;

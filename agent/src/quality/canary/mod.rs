@@ -41,6 +41,9 @@ pub struct Standing {
     pub failure: Option<String>,
 }
 
+/// Why questions and runs fail: the keys of [`Standing::failures`].
+pub const FAILURES: [&str; 6] = ["connect", "late", "status", "answer", "files", "given_up"];
+
 /// A server as the pipeline sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

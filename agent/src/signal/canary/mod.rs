@@ -28,8 +28,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 
 use super::{Signal, Tick, Unavailable};
-use crate::quality::canary::Standing;
 use crate::quality::canary::outcome::Outcome;
+use crate::quality::canary::{FAILURES, Standing};
 use crate::registry::Registries;
 use crate::registry::by_source::BySource;
 use crate::registry::totals::{SecondsTotals, Totals};
@@ -128,8 +128,10 @@ impl CanarySignal {
         let labels = Labels { model: model() };
         self.runs.set(&labels, standing.runs);
         self.tokens.set(&labels, standing.tokens);
-        for (reason, count) in &standing.failures {
-            self.failures.set(&ReasonLabels { model: model(), reason }, *count);
+        // Those that were not yet, too: what begins at 1 has not increased.
+        for reason in FAILURES {
+            let count = standing.failures.get(reason).copied().unwrap_or_default();
+            self.failures.set(&ReasonLabels { model: model(), reason }, count);
         }
         for (why, time) in &standing.waited {
             self.waited.set(&ReasonLabels { model: model(), reason: why.label() }, *time);

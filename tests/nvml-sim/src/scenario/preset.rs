@@ -4,7 +4,7 @@
 pub const DEFAULT: &str = "two";
 
 /// Every one: its name and its text.
-pub const PRESETS: [(&str, &str); 13] = [
+pub const PRESETS: [(&str, &str); 14] = [
     ("two", include_str!("../../scenarios/two.toml")),
     ("demo", include_str!("../../scenarios/demo.toml")),
     ("heating", include_str!("../../scenarios/heating.toml")),
@@ -17,6 +17,7 @@ pub const PRESETS: [(&str, &str); 13] = [
     ("old_driver", include_str!("../../scenarios/old_driver.toml")),
     ("not_available", include_str!("../../scenarios/not_available.toml")),
     ("eight", include_str!("../../scenarios/eight.toml")),
+    ("stack", include_str!("../../scenarios/stack.toml")),
     ("reload", include_str!("../../scenarios/reload.toml")),
 ];
 

@@ -1,0 +1,85 @@
+"""GPU thermals and energy."""
+
+from .parts import *
+
+GPU = "GPU {{gpu}} of {{instance}}"
+
+
+def board():
+    def gauge(name: str, legend: str = GPU) -> Query:
+        return Query(f"{name}{{{NODE}}}", legend)
+
+    margin = f"gpu_temperature_margin_celsius{{{NODE}}}"
+    energy = f"sum(rate(vllm_energy_joules_total{{{MODEL}}}{RATE}))"
+    return filled(
+        empty("gpus", "GPU thermals and energy", "Temperature, power, throttling, faults and energy of every GPU."),
+        number("Hottest GPU", "", "celsius", Query(f"max(gpu_temperature_celsius{{{NODE}}})"),
+               bounds=[(75, YELLOW), (80, RED)]),
+        number("Least margin", "Degrees to the nearest temperature at which clocks go down.", "celsius",
+               Query(f"min({margin})"), bounds=[(5, YELLOW), (10, GREEN)], base=RED),
+        number("Power", "Of all GPUs.", "watt", Query(f"sum(gpu_power_watts{{{NODE}}})")),
+        number("Throttled GPUs", "Whose clocks something holds down now.", "short",
+               Query(f"count(max by (uuid, instance) (gpu_throttled{{{NODE}}}) == 1) or vector(0)"), bounds=[(1, RED)]),
+        number("Joules per generated token", "Of GPU energy while requests were under way.", "joule",
+               Query(f"{energy} / sum(rate(vllm_generation_tokens_total{{{MODEL}}}{RATE}))")),
+        number("Faults", "XID errors of this time range.", "short",
+               Query(f"sum(increase(gpu_xid_errors_total{{{NODE}}}[$__range])) or vector(0)"), bounds=[(1, RED)]),
+        row("Heat"),
+        heat_by("Temperatures", "How many GPUs are how hot.", "celsius", gauge("gpu_temperature_celsius")),
+        lines("Temperature", "Of each GPU.", "celsius", gauge("gpu_temperature_celsius"),
+              bounds=[(75, YELLOW), (80, RED)]),
+        heat_by("Memory temperatures", "How many GPUs' memory is how hot.", "celsius",
+                gauge("gpu_memory_temperature_celsius")),
+        lines("Margin and slope", "Degrees to throttling; rise of the last minute, per minute.", "celsius",
+              Query(margin, GPU + ": margin"),
+              Query(f"gpu_temperature_slope_celsius_per_second{{{NODE}}} * 60", GPU + ": rise a minute"), least=None),
+        lines("Time to slowdown", "At the slope of the last minute, where it is below an hour.", "s",
+              Query(f"clamp_max(gpu_seconds_to_slowdown{{{NODE}}}, 3600)", GPU)),
+        lines("Fans", "Where the GPU has them.", "percent", gauge("gpu_fan_speed_percent"), most=100),
+        row("Clocks and throttling"),
+        lines("Time held down", "Share of time by cause; causes may overlap.", "percentunit",
+              Query(f"sum by (instance, gpu, cause) (rate(gpu_throttle_seconds_total{{{NODE}}}{RATE}))",
+                    GPU + ": {{cause}}")),
+        lines("Clock of the multiprocessors", "As it runs, and the fastest there is.", "hertz",
+              Query(f'gpu_clock_hertz{{{NODE}, clock="sm"}}', GPU),
+              Query(f'gpu_clock_max_hertz{{{NODE}, clock="sm"}}', GPU + ": fastest")),
+        row("Use"),
+        lines("Utilization", "Time in which any kernel ran.", "percent", gauge("gpu_utilization_percent"), most=100),
+        lines("What the GPU did", "Multiprocessors busy, occupancy, tensor cores, memory bandwidth.", "percentunit",
+              Query(f"gpu_profile_ratio{{{NODE}}}", GPU + ": {{metric}}"), most=1),
+        lines("Memory", "That processes have, and all.", "bytes", gauge("gpu_memory_used_bytes"),
+              gauge("gpu_memory_total_bytes", GPU + ": all")),
+        lines("Memory by server", "Of the processes of each.", "bytes",
+              Query(f"gpu_workload_memory_bytes{{{SERVER}}}", "{{workload}} on " + GPU), stacked=True),
+        lines("Use by server", "Time in which its kernels ran.", "percent",
+              Query(f"gpu_workload_utilization_percent{{{SERVER}}}", "{{workload}} on " + GPU)),
+        lines("PCIe", "Bytes a second as the GPU sees them.", "Bps",
+              Query(f"gpu_pcie_throughput_bytes_per_second{{{NODE}}}", GPU + ": {{direction}}")),
+        row("Energy"),
+        lines("Power", "Drawn, and the lowest limit in force.", "watt", gauge("gpu_power_watts"),
+              gauge("gpu_power_limit_watts", GPU + ": limit")),
+        lines("Energy by model", "Watts of the GPUs by the models whose requests were under way; and idle.", "watt",
+              Query(f"sum by (model) (rate(vllm_energy_joules_total{{{MODEL}}}{RATE}))", "{{model}}"),
+              Query(f"sum(rate(vllm_idle_energy_joules_total{{{SERVER}}}{RATE}))", "idle"), stacked=True),
+        lines("Energy by phase", "Prefill until the first token, decode after.", "watt",
+              Query(f"sum by (phase) (rate(vllm_phase_energy_joules_total{{{MODEL}}}{RATE}))", "{{phase}}"),
+              stacked=True),
+        lines("Joules per generated token", "Of GPU energy while requests of a model were under way.", "joule",
+              Query(f"sum by (model) (rate(vllm_energy_joules_total{{{MODEL}}}{RATE})) / "
+                    f"sum by (model) (rate(vllm_generation_tokens_total{{{MODEL}}}{RATE}))", "{{model}}")),
+        row("Faults"),
+        lines("XID errors", "Faults that the driver told of.", "short",
+              Query(f"sum by (instance, gpu, xid, class) (increase(gpu_xid_errors_total{{{NODE}}}[1h]))",
+                    GPU + ": {{xid}} ({{class}})")),
+        lines("Memory errors", "Corrected and not, since the driver was loaded.", "short",
+              Query(f'gpu_ecc_errors_total{{{NODE}, counter="volatile"}}', GPU + ": {{kind}}"),
+              Query(f"gpu_remapped_rows{{{NODE}}}", GPU + ": rows replaced, {{kind}}")),
+        lines("Links", "Errors of NVLink, and PCIe packets sent once more.", "short",
+              Query(f"sum by (instance, gpu, kind) (increase(gpu_nvlink_errors_total{{{NODE}}}[1h]))",
+                    GPU + ": NVLink {{kind}}"),
+              Query(f"increase(gpu_pcie_replays_total{{{NODE}}}[1h])", GPU + ": PCIe")),
+        states("State", "Whether a GPU answers.", Query(f'gpu_state{{{NODE}, state="answers"}}', GPU),
+               {"0": ("silent", RED), "1": ("answers", GREEN)}),
+        grid("GPUs", "What is there.", ["instance", "gpu", "name", "uuid", "bus_id", "compute_mode"],
+             [Column("GPU", "none", f"gpu_info{{{NODE}}}")]),
+    )

@@ -1,0 +1,4 @@
+//! The stack: everything that is measured, the agent, Prometheus and Alertmanager, and what goes wrong with them.
+
+pub mod rules;
+pub mod scene;

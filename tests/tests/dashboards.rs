@@ -1,0 +1,275 @@
+//! Are the dashboards what their source makes them, and does every query of every panel have data in a real Prometheus?
+//!
+//! `UPDATE_GOLDEN=1` writes them. Needs the builders of Grafana's schema, which `cargo xtask setup` fetches; for the queries
+//! root, the agent's binary, and Prometheus with promtool.
+
+#![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use inferscope_tests::expression::names;
+use inferscope_tests::oracle::http_get;
+use inferscope_tests::prometheus::Prometheus;
+use inferscope_tests::recorded;
+use inferscope_tests::socket::Endpoint;
+use inferscope_tests::stack::rules::at_once;
+use inferscope_tests::stack::scene::{Place, Scene, load, load_lab};
+use inferscope_tests::stage::{Stage, metrics_text, tool, until};
+use serde_json::Value;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
+/// The faults of the GPUs of the scenario begin here.
+const AGE: Duration = Duration::from_secs(100);
+/// Load, in which all that there is to see happens: a minute in which is learnt what is usual, and something else; two runs of
+/// the canary.
+const LOAD: Duration = Duration::from_secs(100);
+const USUAL: Duration = Duration::from_secs(75);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Errors, empty answers and slow ones.
+const SCENARIOS: [&str; 3] = ["server-error", "empty", "slow-first"];
+/// What the demonstration server answers when something has changed.
+const CHANGED: &str = r#"{"head_after_us": 300000, "content": 24, "says": " A"}"#;
+/// What Grafana puts in a query, and what is put there here. `$__range` is the dashboard's own.
+const VARIABLES: [(&str, &str); 6] = [
+    ("$__rate_interval", "5m"),
+    ("$cluster", ".*"),
+    ("$node", ".*"),
+    ("$workload", ".*"),
+    ("$model", ".*"),
+    ("$price", "2"),
+];
+
+/// What comes last on the page.
+const LAST: [&str; 4] =
+    ["canary_flips{", "drift_change_ratio{", "mmlu_score_fallen{", "drift_file_failures_total{"];
+/// Commands that runbooks have beside queries.
+const COMMANDS: [&str; 5] = ["systemctl ", "journalctl ", "nvidia-smi ", "kubectl ", "inferscope "];
+
+fn grafana() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/grafana")
+}
+
+/// The dashboards, by file.
+fn dashboards() -> BTreeMap<String, Value> {
+    let files = fs::read_dir(grafana().join("dashboards")).unwrap();
+    files
+        .map(|file| {
+            let path = file.unwrap().path();
+            let board = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), board)
+        })
+        .collect()
+}
+
+#[test]
+fn the_dashboards_are_what_their_source_makes_them() {
+    let Some(python) = tool(Path::new(SERVER), "python/bin/python3") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python);
+    command.arg("-B").arg(grafana().join("source/render.py")).arg(folder.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut made = BTreeSet::new();
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let (path, name) = file.map(|file| (file.path(), file.file_name().into_string().unwrap())).unwrap();
+        let shipped = grafana().join("dashboards").join(&name);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::copy(&path, &shipped).unwrap();
+        }
+        let same = fs::read(&path).unwrap() == fs::read(&shipped).unwrap_or_default();
+        assert!(same, "{name} is not what deploy/grafana/source makes it: run with UPDATE_GOLDEN=1");
+        made.insert(name);
+    }
+    assert_eq!(made, dashboards().into_keys().collect());
+}
+
+#[test]
+fn every_query_of_every_panel_has_data() {
+    let Some(stage) = Stage::set(SERVER).unwrap() else { return };
+    let tools = ["prometheus-2/prometheus", "prometheus-2/promtool"].map(|name| stage.tool(name));
+    let [Some(prometheus), Some(promtool)] = tools else { return };
+    let (first, last) = pages(&stage);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let history = recorded::history(&first, &last, now).unwrap();
+    recorded::write_blocks(&promtool, &history, stage.path(), &stage.path().join("data")).unwrap();
+    let rules = fs::read_to_string(grafana().join("../prometheus/rules/inferscope.yml")).unwrap();
+    fs::write(stage.path().join("rules.yml"), at_once(&rules)).unwrap();
+    let config = "global: { evaluation_interval: 1s }\nrule_files: [rules.yml]\n";
+    let flags = ["--storage.tsdb.retention.time=60d"];
+    let prometheus = Prometheus::start(&prometheus, stage.path(), config, &flags).unwrap();
+    let fires = || (!prometheus.query("ALERTS{alertstate=\"firing\"}").unwrap().is_empty()).then_some(());
+    until(WAIT_MAX, fires).expect("an alert fires");
+    let mut failed = Vec::new();
+    let mut asked = 0;
+    for (file, board) in dashboards() {
+        for (place, query) in queries(&board) {
+            asked += 1;
+            match prometheus.query(&query) {
+                Ok(found) if found.iter().any(|element| element.value.is_some_and(f64::is_finite)) => {}
+                Ok(found) => failed.push(format!("{file}: {place}: {query}: {found:?}")),
+                Err(error) => failed.push(format!("{file}: {place}: {error:#}")),
+            }
+        }
+    }
+    for (file, name) in read_elsewhere() {
+        if prometheus.query(&name).unwrap().is_empty() {
+            failed.push(format!("{file}: nothing is called {name}"));
+        }
+    }
+    prometheus.stop().unwrap();
+    assert!(
+        failed.is_empty() && asked > 150,
+        "{} of {asked} have no data:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+}
+
+/// Names of series that rules and runbooks read, with the file.
+fn read_elsewhere() -> BTreeSet<(String, String)> {
+    let deploy = grafana().join("..");
+    let mut texts = vec![(
+        "inferscope.yml".to_owned(),
+        expressions(&fs::read_to_string(deploy.join("prometheus/rules/inferscope.yml")).unwrap()),
+    )];
+    for file in fs::read_dir(deploy.join("runbooks")).unwrap() {
+        let (path, name) = file.map(|file| (file.path(), file.file_name().into_string().unwrap())).unwrap();
+        let text = fs::read_to_string(path).unwrap();
+        // What is further to the right is to be copied: queries, and here and there a command.
+        let copied = text.lines().filter_map(|line| line.strip_prefix("    "));
+        let queries = copied.filter(|line| !COMMANDS.iter().any(|command| line.starts_with(command)));
+        texts.push((name, queries.collect::<Vec<_>>().join("\n")));
+    }
+    let names = |(file, text): (String, String)| {
+        names(&text).into_iter().map(move |name| (file.clone(), name)).collect::<Vec<_>>()
+    };
+    texts.into_iter().flat_map(names).collect()
+}
+
+/// Those of a rule file: what is further to the right than the key.
+fn expressions(rules: &str) -> String {
+    let mut inside = false;
+    let mut found = String::new();
+    for line in rules.lines() {
+        let depth = line.len() - line.trim_start().len();
+        if inside && depth > 8 {
+            found += line;
+            found.push('\n');
+        }
+        inside = if line.trim() == "expr: |-" { true } else { inside && depth > 8 };
+    }
+    assert!(found.len() > 1_000, "{found}");
+    found
+}
+
+/// A page at the beginning, and one after all has happened that there is to see.
+fn pages(stage: &Stage) -> (String, String) {
+    let place = Place {
+        agent: stage.agent.clone(),
+        programs: Path::new(SERVER).parent().unwrap().to_owned(),
+        tests: Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(),
+        folder: stage.path().to_owned(),
+    };
+    let scene = Scene::start(place, AGE).unwrap();
+    let first = metrics_text(&scene.agent).unwrap();
+    let demo = &scene.demo.endpoint;
+    let loads = [
+        // 3,000 values are learnt from.
+        load(demo, "granite", "chat-whole", &[], 50.0, LOAD),
+        load(demo, "granite", "logprobs-stream,chat-stream-usage,completions-whole", &[], 8.0, LOAD),
+        load(demo, "granite", "chat-stream-usage", &SCENARIOS, 1.0, LOAD),
+        load_lab(&scene.lab.endpoint, LOAD),
+    ];
+    std::thread::sleep(USUAL);
+    scene.answer_by(CHANGED).unwrap();
+    scene.files().predictions("10_bool.baseline", "a2_bool_i4").unwrap();
+    scene.files().evaluation(1).unwrap();
+    for load in loads {
+        load.join().unwrap().unwrap();
+    }
+    fs::remove_file(stage.path().join("recent.npy")).unwrap();
+    let last = until(WAIT_MAX, || {
+        let page = metrics_text(&scene.agent).unwrap();
+        LAST.iter().all(|name| page.contains(name)).then_some(page)
+    });
+    let last = last.unwrap_or_else(|| {
+        let quality = http_get(&Endpoint::Tcp(scene.agent.listen), "/api/v1/quality").unwrap();
+        panic!("{}\n{}", String::from_utf8_lossy(&quality), scene.agent.read_log().unwrap())
+    });
+    scene.stop().unwrap();
+    (first, last)
+}
+
+/// Every query of a dashboard, its variables' included, with where it is.
+fn queries(board: &Value) -> Vec<(String, String)> {
+    let range = board["time"]["from"].as_str().unwrap().trim_start_matches("now-");
+    let seconds = {
+        let (number, unit) = range.split_at(range.len() - 1);
+        let unit = match unit {
+            "h" => 3_600,
+            "d" => 86_400,
+            other => panic!("a range of {other}"),
+        };
+        number.parse::<u64>().unwrap() * unit
+    };
+    let filled = |text: &str| {
+        // The longer name first.
+        let text = text.replace("$__range_s", &seconds.to_string()).replace("$__range", range);
+        let text = VARIABLES.iter().fold(text, |text, (name, value)| text.replace(name, value));
+        assert!(!text.contains('$'), "an unknown variable in {text}");
+        text
+    };
+    let mut found = Vec::new();
+    for panel in all_panels(board) {
+        let title = panel["title"].as_str().unwrap_or_default();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            found.push((title.to_owned(), filled(target["expr"].as_str().unwrap())));
+        }
+    }
+    for variable in board["templating"]["list"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        let Some(query) = variable["query"].as_str().and_then(|query| query.strip_prefix("label_values("))
+        else {
+            continue;
+        };
+        let (selector, label) = query.trim_end_matches(')').rsplit_once(", ").unwrap();
+        // Whoever has one cluster has no such label.
+        let counted = if label == "cluster" {
+            format!("count({selector})")
+        } else {
+            format!("count by ({label}) ({selector}) and on ({label}) {selector}{{{label}!=\"\"}}")
+        };
+        found.push((format!("variable {name}"), filled(&counted.replace("}{", ", "))));
+    }
+    found
+}
+
+/// Panels that stand alone, and those of rows.
+fn all_panels(board: &Value) -> Vec<&Value> {
+    let panels = board["panels"].as_array().unwrap();
+    let of_rows = panels.iter().flat_map(|panel| panel["panels"].as_array().into_iter().flatten());
+    panels.iter().chain(of_rows).collect()
+}
+
+#[test]
+fn each_panel_says_what_it_is_and_each_dashboard_leads_to_the_others() {
+    let boards = dashboards();
+    let of = |key: &str| boards.values().map(|board| board[key].as_str().unwrap()).collect::<BTreeSet<_>>();
+    assert_eq!((of("uid").len(), of("title").len()), (boards.len(), boards.len()));
+    for (file, board) in &boards {
+        assert_eq!(board["links"][0]["tags"][0], "inferscope", "{file}");
+        assert_eq!(board["tags"][0], "inferscope", "{file}");
+        for panel in all_panels(board) {
+            assert!(panel["title"].as_str().is_some_and(|title| !title.is_empty()), "{file}: {panel}");
+            // Nothing that Grafana no longer has.
+            assert!(
+                !["graph", "singlestat", "table-old", "heatmap-old"]
+                    .contains(&panel["type"].as_str().unwrap())
+            );
+        }
+    }
+}
