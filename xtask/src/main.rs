@@ -14,6 +14,7 @@ mod fuzz;
 mod golden;
 mod http;
 mod kernel;
+mod package;
 mod place;
 mod real_vllm;
 mod run;
@@ -41,6 +42,8 @@ enum Verb {
     Setup(setup::Options),
     /// Build the agent: one file with the kernel programs inside
     Build(build::Options),
+    /// Pack the agent for Debian and Ubuntu (.deb) and for RHEL and its kin (.rpm)
+    Package,
     /// Start the agent and show live what it measures; without a server on this node, of a demonstration
     Run(run::Options),
     /// Format, lints and every test this machine allows: what CI runs
@@ -78,6 +81,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Setup(options) => setup::run(place, &options),
         Verb::Build(options) => build::run(place, &options),
+        Verb::Package => package::run(place),
         Verb::Run(options) => run::run(place, &options),
         Verb::Test(options) => test::run(place, &options),
         Verb::Bench(options) => bench::run(place, &options),

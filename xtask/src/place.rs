@@ -37,6 +37,11 @@ impl Place {
         self.build.join("tools")
     }
 
+    /// Where `package` leaves what it makes.
+    pub fn packages(&self) -> PathBuf {
+        self.build.join("package")
+    }
+
     /// The system of emulated machines: one static program.
     pub fn busybox(&self) -> PathBuf {
         self.tools().join("busybox")

@@ -4,10 +4,13 @@
 //! nothing and needs no network.
 //!
 //! What a build needs lies with the toolchain, because cargo looks for it there. What only tests need is unpacked
-//! into the build folder, so that nothing starts or changes on the machine; only tcpdump and qemu are system packages.
+//! into the build folder, so that nothing starts or changes on the machine; only tcpdump, qemu, rpm and debootstrap are
+//! system packages.
 
 pub mod apt;
 mod bpf_linker;
+mod debian_root;
+pub mod package_tools;
 mod python_tools;
 mod rust_source;
 mod test_tools;
@@ -22,7 +25,8 @@ use std::process::{Command, ExitCode};
 
 #[derive(Args)]
 pub struct Options {
-    /// Also fetch what only tests need: tcpdump, two generations of Prometheus, Alertmanager, a validator for Kubernetes, qemu and busybox
+    /// Also fetch what packages and tests need: cargo-deb, cargo-generate-rpm, tcpdump, two generations of Prometheus, Alertmanager, a
+    /// validator for Kubernetes, qemu and busybox, rpm, debootstrap and with it a system of Debian 12
     #[arg(long)]
     tests: bool,
     /// Only say what is missing; the exit status is 1 if anything is
@@ -37,6 +41,8 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     Build,
+    BuildAndPackages,
+    /// Packages, too, for they are tested.
     BuildAndTests,
     /// Also what the bench measures the agent beside.
     BuildTestsAndObservers,
@@ -106,6 +112,11 @@ pub fn ensure(place: &Place, scope: Scope) -> Result<()> {
 fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
     let mut steps: Vec<Box<dyn Step>> =
         vec![Box::new(rust_source::RustSource::new(machine)), Box::new(bpf_linker::BpfLinker::new(machine))];
+    if scope >= Scope::BuildAndPackages {
+        for tool in [&package_tools::DEB, &package_tools::RPM] {
+            steps.push(Box::new(package_tools::PackageTool::new(machine, tool)));
+        }
+    }
     if scope >= Scope::BuildAndTests {
         steps.push(Box::new(test_tools::TCPDUMP));
         for what in test_tools::UNPACKED {
@@ -115,6 +126,8 @@ fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
         if env::consts::ARCH == "x86_64" {
             steps.push(Box::new(test_tools::QEMU));
             steps.push(Box::new(test_tools::Busybox::new(machine)));
+            steps.push(Box::new(test_tools::RPM));
+            steps.push(Box::new(debian_root::DebianRoot::new(machine)));
         }
     }
     if scope >= Scope::BuildTestsAndObservers {

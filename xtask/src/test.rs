@@ -10,6 +10,7 @@ mod structure;
 mod tally;
 
 use crate::kernel::{self, Row};
+use crate::package;
 use crate::place::Place;
 use crate::setup::{self, Scope};
 use crate::shell;
@@ -84,6 +85,9 @@ fn tests(place: &Place, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
         ("documentation tests", &["--doc"]),
         ("kernel tests", &["--test", "*"]),
     ];
+    if filter.is_none() {
+        packages(place, tally);
+    }
     for (name, targets) in parts {
         println!("test: {name}");
         let mut cargo = Command::new("cargo");
@@ -97,6 +101,14 @@ fn tests(place: &Place, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
         tally.add_run(name, &mut cargo)?;
     }
     Ok(())
+}
+
+/// What the tests of packages install: the release build, packed. Where it cannot be had, they are skipped and say so; by a
+/// filter they take the one that is there, for a release build takes minutes.
+fn packages(place: &Place, tally: &mut Tally) {
+    if package::tools_are_there(place) {
+        check("packages", tally, || package::make(place).map(drop));
+    }
 }
 
 /// One row a kernel.

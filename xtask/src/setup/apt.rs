@@ -37,7 +37,7 @@ pub const KERNELS: Archive = Archive {
     ],
 };
 /// Debian's own keys, also on machines whose sources name no key.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const UPDATE_LIMIT: Duration = Duration::from_secs(180);
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 /// Lists older than this name packages that the mirror may no longer have.
@@ -177,7 +177,10 @@ impl PrivateApt {
 }
 
 /// The mirror the machine uses for Debian itself; where its lists are empty, they are read once.
-fn machine_mirror() -> Result<String> {
+///
+/// # Errors
+/// When there is none, or apt cannot be asked.
+pub(super) fn machine_mirror() -> Result<String> {
     if let Some(mirror) = site("Debian")? {
         return Ok(mirror);
     }

@@ -1,5 +1,5 @@
 //! Programs that only tests need: tcpdump, two generations of Prometheus with its promtool, Alertmanager with amtool, and for other kernels an
-//! emulated machine (qemu) with a system in it (busybox). For the bench alone: what it measures the agent beside.
+//! emulated machine (qemu) with a system in it (busybox); rpm and debootstrap for packages. For the bench alone: what it measures the agent beside.
 //!
 //! Prometheus, Alertmanager and busybox are unpacked into the build folder and never installed: Debian's would start a
 //! service, its static busybox would displace the ordinary one.
@@ -124,6 +124,9 @@ pub(super) const TCPDUMP: SystemProgram =
     SystemProgram { program: "tcpdump", apt: "tcpdump", dnf: "tcpdump" };
 pub(super) const QEMU: SystemProgram =
     SystemProgram { program: "qemu-system-x86_64", apt: "qemu-system-x86", dnf: "qemu-system-x86-core" };
+pub(super) const RPM: SystemProgram = SystemProgram { program: "rpm", apt: "rpm", dnf: "rpm" };
+pub(super) const DEBOOTSTRAP: SystemProgram =
+    SystemProgram { program: "debootstrap", apt: "debootstrap", dnf: "debootstrap" };
 /// What one would attach to a server instead of the agent; one program stands for its package. Where a package has
 /// them elsewhere, installing it again does nothing.
 pub(super) const OBSERVERS: [SystemProgram; 3] = [
