@@ -82,6 +82,21 @@ impl Alertmanager {
     ///
     /// Where it ends or does not become ready; the text has its log.
     pub fn start(binary: &Path, deploy: &Path, folder: &Path, receiver: &Receiver) -> Result<Self> {
+        Self::start_changed(binary, deploy, folder, receiver, |config| config)
+    }
+
+    /// The same with a change of that configuration, which is told with the receiver's addresses in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_changed(
+        binary: &Path,
+        deploy: &Path,
+        folder: &Path,
+        receiver: &Receiver,
+        change: impl FnOnce(String) -> String,
+    ) -> Result<Self> {
         let folder = folder.join("alertmanager");
         let secrets = folder.join("secrets");
         std::fs::create_dir_all(folder.join("templates"))?;
@@ -100,7 +115,7 @@ impl Alertmanager {
             .replace("/etc/alertmanager/secrets", &secrets.display().to_string())
             .replace("http://127.0.0.1:5001/alerts", &url("remediation"))
             .replace("global:\n", &format!("global:\n  pagerduty_url: {}\n", url("pagerduty")));
-        std::fs::write(folder.join("alertmanager.yml"), config)?;
+        std::fs::write(folder.join("alertmanager.yml"), change(config))?;
         let (address, log) = (free_address()?, folder.join("alertmanager.log"));
         let output = File::create(&log)?;
         let share = binary.with_file_name("share");

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const READY_TIME_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Prometheus {
     guard: Guard,
-    endpoint: Endpoint,
+    pub address: SocketAddr,
     log: PathBuf,
 }
 
@@ -77,14 +78,14 @@ impl Prometheus {
             .stderr(output)
             .spawn()
             .with_context(|| format!("run {}", binary.display()))?;
-        let mut prometheus = Self { guard: Guard(child), endpoint: Endpoint::Tcp(address), log };
+        let mut prometheus = Self { guard: Guard(child), address, log };
         prometheus.wait_until_ready()?;
         Ok(prometheus)
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let state = until(READY_TIME_MAX, || match self.guard.0.try_wait() {
-            Ok(None) => http_get(&self.endpoint, "/-/ready").ok().map(|_| true),
+            Ok(None) => http_get(&Endpoint::Tcp(self.address), "/-/ready").ok().map(|_| true),
             Ok(Some(_)) | Err(_) => Some(false),
         });
         if state == Some(true) {
@@ -100,7 +101,7 @@ impl Prometheus {
     /// Where it is refused.
     pub fn query(&self, expression: &str) -> Result<Vec<Element>> {
         let path = format!("/api/v1/query?query={}", escape(expression));
-        parse(&http_get(&self.endpoint, &path)?).with_context(|| format!("query {expression}"))
+        parse(&http_get(&Endpoint::Tcp(self.address), &path)?).with_context(|| format!("query {expression}"))
     }
 
     /// Ends it.

@@ -144,6 +144,14 @@ fn read_elsewhere() -> BTreeSet<(String, String)> {
         let queries = copied.filter(|line| !COMMANDS.iter().any(|command| line.starts_with(command)));
         texts.push((name, queries.collect::<Vec<_>>().join("\n")));
     }
+    for name in ["keda.yaml", "prometheus-adapter.yaml"] {
+        let text = fs::read_to_string(deploy.join("remediation/kubernetes").join(name)).unwrap();
+        let queries = text.lines().filter_map(|line| {
+            let (key, query) = line.trim().split_once(": ")?;
+            ["query", "metricsQuery"].contains(&key).then_some(query)
+        });
+        texts.push((name.to_owned(), queries.collect::<Vec<_>>().join("\n")));
+    }
     let names = |(file, text): (String, String)| {
         names(&text).into_iter().map(move |name| (file.clone(), name)).collect::<Vec<_>>()
     };

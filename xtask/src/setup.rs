@@ -4,8 +4,8 @@
 //! nothing and needs no network.
 //!
 //! What a build needs lies with the toolchain, because cargo looks for it there. What only tests need is unpacked
-//! into the build folder, so that nothing starts or changes on the machine; only tcpdump, qemu, rpm and debootstrap are
-//! system packages.
+//! into the build folder, so that nothing starts or changes on the machine; only tcpdump, qemu, rpm, debootstrap and
+//! Java are system packages.
 
 pub mod apt;
 mod bpf_linker;
@@ -26,7 +26,8 @@ use std::process::{Command, ExitCode};
 #[derive(Args)]
 pub struct Options {
     /// Also fetch what packages and tests need: cargo-deb, cargo-generate-rpm, tcpdump, two generations of Prometheus, Alertmanager, a
-    /// validator for Kubernetes, qemu and busybox, rpm, debootstrap and with it a system of Debian 12
+    /// validator for Kubernetes, builders for Grafana, Event-Driven Ansible with Java, qemu and busybox, rpm, debootstrap and with
+    /// it a system of Debian 12
     #[arg(long)]
     tests: bool,
     /// Only say what is missing; the exit status is 1 if anything is
@@ -122,7 +123,10 @@ fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
         for what in test_tools::UNPACKED {
             steps.push(Box::new(test_tools::Tools::new(machine, what)));
         }
-        steps.push(Box::new(python_tools::PythonTools::new(machine)));
+        for environment in &python_tools::ENVIRONMENTS {
+            steps.push(Box::new(python_tools::PythonTools::new(machine, environment)));
+        }
+        steps.push(Box::new(test_tools::JAVA));
         if env::consts::ARCH == "x86_64" {
             steps.push(Box::new(test_tools::QEMU));
             steps.push(Box::new(test_tools::Busybox::new(machine)));

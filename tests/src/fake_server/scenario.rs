@@ -18,6 +18,13 @@ pub const SCENARIOS: &[(&str, Make)] = &[
     ("cut", |rng| Script { content: 4, writes_per_group: 3, ..python(rng) }),
     ("slow-token", |rng| Script { content: 5, gaps_us: vec![5_000, 400_000], ..python(rng) }),
     ("slow-first", |rng| Script { first_after_us: 700_000, content: 3, ..python(rng) }),
+    ("crawling", |rng| Script {
+        first_after_us: 2_600_000,
+        content: 3,
+        gaps_us: vec![400_000],
+        ..python(rng)
+    }),
+    ("stuck", |rng| Script { first_after_us: 25_000_000, ..python(rng) }),
     ("no-role", |rng| Script { role_first: false, ..python(rng) }),
     ("reasoning", |rng| Script { reasoning: 6, content: 4, ..python(rng) }),
     ("tool-calls", |rng| Script {

@@ -27,6 +27,16 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Tokens of a request that does not say how many.
 const TOKENS: u32 = 16;
 
+/// Its own numbers: one, which is enough to be known by.
+const METRICS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: 28\r\n\r\n\
+                       vllm:num_requests_waiting 0\n";
+
+/// What a client wants.
+enum Asked {
+    Tokens(u32),
+    Metrics,
+}
+
 /// One thing that the engine said of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Said {
@@ -119,7 +129,11 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> Result<()> {
         socket2::SockRef::from(&stream).set_send_buffer_size(bytes as usize)?;
     }
     let mut inbox = Vec::new();
-    while let Some(tokens) = request(&mut stream, &mut inbox).await? {
+    while let Some(asked) = request(&mut stream, &mut inbox).await? {
+        let Asked::Tokens(tokens) = asked else {
+            stream.write_all(METRICS.as_bytes()).await?;
+            continue;
+        };
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let (answer, mut said) = unbounded_channel();
         shared.answers.send_modify(|answers| drop(answers.insert(number, answer)));
@@ -131,14 +145,17 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Reads one request; how many tokens it wants. `None` at the client's end.
-async fn request(stream: &mut TcpStream, inbox: &mut Vec<u8>) -> Result<Option<u32>> {
+/// Reads one request. `None` at the client's end.
+async fn request(stream: &mut TcpStream, inbox: &mut Vec<u8>) -> Result<Option<Asked>> {
     loop {
         if let Some(taken) = whole(inbox) {
             let text = String::from_utf8_lossy(&inbox[..taken]).into_owned();
             inbox.drain(..taken);
+            if text.starts_with("GET /metrics ") {
+                return Ok(Some(Asked::Metrics));
+            }
             let tokens = number_after(&text, "\"max_tokens\":").unwrap_or(u64::from(TOKENS));
-            return Ok(Some(tokens.clamp(1, 10_000) as u32));
+            return Ok(Some(Asked::Tokens(tokens.clamp(1, 10_000) as u32)));
         }
         anyhow::ensure!(inbox.len() < REQUEST_BYTES_MAX, "a request that long is not served");
         if stream.read_buf(inbox).await? == 0 {

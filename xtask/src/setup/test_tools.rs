@@ -124,6 +124,9 @@ pub(super) const TCPDUMP: SystemProgram =
     SystemProgram { program: "tcpdump", apt: "tcpdump", dnf: "tcpdump" };
 pub(super) const QEMU: SystemProgram =
     SystemProgram { program: "qemu-system-x86_64", apt: "qemu-system-x86", dnf: "qemu-system-x86-core" };
+/// ansible-rulebook's rules are evaluated in it.
+pub(super) const JAVA: SystemProgram =
+    SystemProgram { program: "java", apt: "default-jre-headless", dnf: "java-17-openjdk-headless" };
 pub(super) const RPM: SystemProgram = SystemProgram { program: "rpm", apt: "rpm", dnf: "rpm" };
 pub(super) const DEBOOTSTRAP: SystemProgram =
     SystemProgram { program: "debootstrap", apt: "debootstrap", dnf: "debootstrap" };
