@@ -182,7 +182,7 @@ fn pages(stage: &Stage) -> (String, String) {
         tests: Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(),
         folder: stage.path().to_owned(),
     };
-    let scene = Scene::start(place, AGE).unwrap();
+    let scene = Scene::start(place, AGE, "").unwrap();
     let first = metrics_text(&scene.agent).unwrap();
     let demo = &scene.demo.endpoint;
     let loads = [

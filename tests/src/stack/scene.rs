@@ -21,8 +21,12 @@ const FOLLOWED_MAX: Duration = Duration::from_secs(30);
 /// Price of an hour of a GPU.
 const GPU_HOUR: f64 = 2.5;
 const QUESTIONS: usize = 5;
+/// So short that an answer is within the founding objective.
+const TOKENS: u32 = 3;
+/// Connections that the agent follows at once.
+pub const CONNECTIONS_MAX: usize = 128;
 /// Processors that the laboratory's server may have: more than it needs.
-const PROCESSORS: f64 = 0.8;
+const PROCESSORS: f64 = 1.5;
 /// The demonstration server answers a whole request so, and takes this long for it.
 const HEALTHY: &str =
     r#"{"head_after_us": 20000, "first_after_us": 1000, "gaps_us": [3000], "content": 8, "says": " B"}"#;
@@ -53,19 +57,19 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts it; the GPUs are as after `age` of their scenario.
+    /// Starts it; the GPUs are as after `age` of their scenario, and `rules` are of further servers.
     ///
     /// # Errors
     ///
     /// Where something does not start.
-    pub fn start(place: Place, age: Duration) -> Result<Self> {
+    pub fn start(place: Place, age: Duration, rules: &str) -> Result<Self> {
         let folder = &place.folder;
         let name = format!("inferscope-stack-{}", std::process::id());
         let scenario = nvml_sim::preset::text("stack").context("the scenario is there")?;
         let library = nvml_sim::install_aged(folder, scenario, age)?.library;
         write(folder, "questions.csv", &"What is 1 + 1?,1,2,3,4,B\n".repeat(QUESTIONS))?;
         write(folder, "script.json", HEALTHY)?;
-        let settings = settings(&place, &name, &library);
+        let settings = settings(&place, &name, &library, rules);
         let scene_files = Files { place: &place };
         scene_files.predictions("10_bool.baseline", "a8_perfect")?;
         scene_files.evaluation(0)?;
@@ -171,6 +175,7 @@ pub fn load(
         mix,
         scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
         models: vec![model.to_owned()],
+        max_tokens: TOKENS,
         time_max: time * 4,
         ..client::Options::new(endpoint.clone())
     });
@@ -241,7 +246,7 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
         .with_context(|| format!("write {}", path.display()))
 }
 
-fn settings(place: &Place, name: &str, library: &Path) -> String {
+fn settings(place: &Place, name: &str, library: &Path, rules: &str) -> String {
     let path = |name: &str| place.folder.join(name);
     let vector = |name: &str| place.tests.join("drift-vectors/accuracy").join(format!("{name}.npy"));
     format!(
@@ -249,7 +254,10 @@ fn settings(place: &Place, name: &str, library: &Path) -> String {
 workload = [
     {{ name = "demo", command_regex = 'demo-server .*{folder}/served' }},
     {{ name = "lab", command_regex = 'lab-server serve .*--name {name}' }},
-]
+{rules}]
+[request]
+stalled_after = "2s"
+connections_max = {CONNECTIONS_MAX}
 [slo]
 p95_ttft_target = "500ms"
 p95_ttft_warning = "1s"
