@@ -14,8 +14,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::command::doctor::{Cause, Node};
 use crate::command::{check, doctor, drift, top};
 use crate::config::{Config, Sources};
+use crate::export::Access;
 use crate::gpu::nvml::Places;
-use crate::http_client::Address;
+use crate::http_client::credentials::{Credentials, Files};
+use crate::http_client::{Address, Server};
 use crate::lifecycle;
 use crate::lifecycle::lock::{NODE_FILE, NodeLock};
 use crate::lifecycle::logs::{self, LogHandle};
@@ -91,11 +93,13 @@ Bars are made of letters, one for each cause:
 
 Works from 80x24 on, with 16 colours, and without any where NO_COLOR is set. An
 agent on another node has to listen on an address that can be reached
-(export.listen); only http:// is understood, the agent serves no TLS.
+(export.listen). With https:// its certificate has to be signed by --ca, or by
+whom the system trusts.
 
 Examples:
   inferscope top
   inferscope top --url http://gpu-7:9940 --interval 5s
+  inferscope top --url https://gpu-7 --ca ca.pem --token-file token
   inferscope top --once
   inferscope top --json | jq '.stalls.workloads[]'
   ssh -L 9940:localhost:9940 gpu-7     then: inferscope top
@@ -223,6 +227,21 @@ struct TopFlags {
     /// Where the agent serves; its port is 9940 unless it is named
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9940", value_parser = top::address)]
     url: Address,
+    /// Who signed its certificate, PEM [default: whom the system trusts]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A token that it knows (export.bearer_token_file): the first line
+    #[arg(long, value_name = "FILE", conflicts_with = "user_file")]
+    token_file: Option<PathBuf>,
+    /// A user that it knows (export.basic_auth_file): the first line, NAME:PASSWORD
+    #[arg(long, value_name = "FILE")]
+    user_file: Option<PathBuf>,
+    /// Own certificate, where it asks for one (export.tls_client_ca), PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     /// Time between two looks, 200ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
@@ -235,13 +254,24 @@ struct TopFlags {
 }
 
 impl TopFlags {
-    fn options(self) -> top::Options {
+    /// # Errors
+    /// A file that is named is not what it should be.
+    fn options(self) -> Result<top::Options> {
+        let files = Files {
+            token: self.token_file,
+            user: self.user_file,
+            authority: self.ca,
+            certificate: self.certificate,
+            key: self.key,
+        };
+        let credentials = Credentials::read(&files, self.url.is_secure())?;
         let form = match (self.json, self.once) {
             (true, _) => top::Form::Json,
             (false, true) => top::Form::Text,
             (false, false) => top::Form::Live,
         };
-        top::Options { address: self.url, interval: self.interval, form }
+        let server = Server { address: self.url, credentials };
+        Ok(top::Options { server, interval: self.interval, form })
     }
 }
 
@@ -274,6 +304,8 @@ pub struct Start {
     /// Asked again at a reload.
     pub sources: Sources,
     pub log: LogHandle,
+    /// TLS and authentication of the endpoint, their files read.
+    pub access: Access,
     /// Kept until the agent ends.
     pub lock: NodeLock,
 }
@@ -349,17 +381,19 @@ fn execute(
             let sources = flags.sources().map_err(Failure::Configuration)?;
             let config = Config::load(&sources).map_err(Failure::Configuration)?;
             let format = config.log.format;
-            start(config, sources).and_then(run).map_err(|error| Failure::Agent(error, format))?;
+            let access = Access::load(&config.export).map_err(Failure::Configuration)?;
+            start(config, sources, access).and_then(run).map_err(|error| Failure::Agent(error, format))?;
             Ok(0)
         }
         Command::Check(flags) => {
             let sources = flags.sources().map_err(Failure::Configuration)?;
             let config = Config::load(&sources).map_err(Failure::Configuration)?;
+            Access::load(&config.export).map_err(Failure::Configuration)?;
             check::run(&config, &sources, out).map_err(Failure::Other)?;
             Ok(0)
         }
         Command::Top(flags) => {
-            top::run(&flags.options(), out).map_err(Failure::Other)?;
+            top::run(&flags.options().map_err(Failure::Refused)?, out).map_err(Failure::Other)?;
             Ok(0)
         }
         Command::Drift { baseline, recent, truth, json } => {
@@ -387,14 +421,14 @@ fn configured_library() -> Option<PathBuf> {
     config.ok().filter(|config| config.gpu.enabled).and_then(|config| config.gpu.library)
 }
 
-fn start(config: Config, sources: Sources) -> Result<Start> {
+fn start(config: Config, sources: Sources, access: Access) -> Result<Start> {
     let log = logs::start(&config.log)?;
     lifecycle::refuse_core_files()?;
     if cfg!(not(target_arch = "x86_64")) {
         tracing::warn!(arch = std::env::consts::ARCH, "the agent is untested on this processor");
     }
     let lock = NodeLock::take(Path::new(NODE_FILE), Path::new("/proc"))?;
-    Ok(Start { config, sources, log, lock })
+    Ok(Start { config, sources, log, access, lock })
 }
 
 #[cfg(test)]
@@ -441,7 +475,10 @@ mod tests {
             (&["rnu"], 2),
             (&["run", "--proc-root", "/"], 2),
             (&["top", "--interval", "1ms"], 2),
-            (&["top", "--url", "https://gpu-7"], 2),
+            (&["top", "--url", "ftp://gpu-7"], 2),
+            (&["top", "--url", "https://gpu-7", "--ca", "/nowhere/ca.pem"], 2),
+            (&["top", "--token-file", "/nowhere/token"], 2),
+            (&["top", "--certificate", "/nowhere/c"], 2),
             (&["drift", "one.npy"], 2),
             (&["drift", "/nowhere/a.npy", "/nowhere/b.npy"], 2),
             (&["help"], 0),

@@ -154,6 +154,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
+        self.export.check()?;
         self.limits.check()?;
         self.request.check()?;
         self.slo.check()?;

@@ -4,6 +4,7 @@
 //! `process_*` families, and the reports behind `/healthz` and `/readyz`. Judges nothing it is not told.
 
 mod agent;
+mod endpoint;
 mod process;
 mod report;
 
@@ -20,6 +21,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::agent::AgentReport;
+use self::endpoint::Endpoint;
+pub use self::endpoint::{HandshakeFailure, Unauthorized};
 use self::process::CpuTime;
 pub use self::report::{HealthReport, ProbeReport, Readiness, SignalReport, Status, WorkloadReport};
 use crate::clock::BootTime;
@@ -174,7 +177,7 @@ struct Metrics {
     program_seconds: SecondsTotals<ProgramLabels>,
     entries: Family<TableLabels, Gauge>,
     model_overflow: Totals<NoLabels>,
-    connections_refused: Counter,
+    endpoint: Endpoint,
     scrapes: Counter,
     ticks: Counter,
     scrape_seconds: Gauge<f64, AtomicU64>,
@@ -301,7 +304,17 @@ impl Health {
 
     /// An HTTP connection was refused: one too many.
     pub fn refuse_connection(&self) {
-        self.0.metrics.connections_refused.inc();
+        self.0.metrics.endpoint.refuse_connection();
+    }
+
+    /// A TLS handshake led to nothing.
+    pub fn fail_handshake(&self, failure: HandshakeFailure) {
+        self.0.metrics.endpoint.fail_handshake(failure);
+    }
+
+    /// An HTTP request was not answered for want of a token or password.
+    pub fn refuse_request(&self, refusal: Unauthorized) {
+        self.0.metrics.endpoint.refuse_request(refusal);
     }
 
     /// The workloads, for the API.
@@ -358,8 +371,7 @@ impl Metrics {
         registry.register("inferscope_table_entries", help, self.entries.clone());
         let help = "Requests whose model was counted as other, for want of a label of its own";
         registry.register("inferscope_model_label_overflow", help, self.model_overflow.family());
-        let help = "HTTP connections refused because there were too many";
-        registry.register("inferscope_http_connections_refused", help, self.connections_refused.clone());
+        self.endpoint.register(registry);
         registry.register("inferscope_scrapes", "Pages encoded", self.scrapes.clone());
         let help = "Time that encoding the previous page took";
         let scrape = self.scrape_seconds.clone();

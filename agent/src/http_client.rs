@@ -1,7 +1,10 @@
 //! Asks HTTP servers for pages: an agent for those of its API, a server of models for its metrics and for answers.
 //!
-//! In: an address, paths and limits. Out: the bytes of the answers, or what failed and why. An answer is bounded in time
-//! and size, its head included, whoever gives it. Plain HTTP/1.1, one connection for each call.
+//! In: who is asked and as whom, paths and limits. Out: the bytes of the answers, or what failed and why. An answer is bounded
+//! in time and size, its head included, whoever gives it. HTTP/1.1, over TLS where the address says so, one connection for
+//! each call.
+
+pub mod credentials;
 
 use std::error::Error as _;
 use std::fmt;
@@ -13,14 +16,18 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::http::request;
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use hyper::StatusCode;
+
+use self::credentials::Credentials;
 
 /// What is read of an answer that is no page, for what it says.
 const ERROR_BYTES_MAX: usize = 4096;
@@ -30,6 +37,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
+    /// Speaks TLS.
+    secure: bool,
     /// A name or a number, that of IPv6 without brackets.
     host: String,
     port: u16,
@@ -40,16 +49,18 @@ pub struct Address {
 }
 
 impl Address {
-    /// Of `HOST`, `HOST:PORT`, or the same after `http://` and before a path.
+    /// Of `HOST`, `HOST:PORT`, or the same after `http://` or `https://` and before a path.
     ///
     /// # Errors
     /// Why the text is none of these.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = whole.parse().map_err(|error| format!("{error}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err("only http:// is understood".to_owned());
-        }
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err("only http:// and https:// are understood".to_owned()),
+        };
         let (Some(host), Some(authority), None) = (uri.host(), uri.authority(), uri.query()) else {
             return Err("it has no host, or a query".to_owned());
         };
@@ -65,20 +76,65 @@ impl Address {
         if host.is_empty() {
             return Err("the host is empty".to_owned());
         }
-        Ok(Self { host, port, authority, base })
+        Ok(Self { secure, host, port, authority, base })
+    }
+}
+
+impl Address {
+    /// Whether TLS is spoken there.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
 }
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         let (host, port) = (address.ip().to_string(), address.port());
-        Self { host, port, authority: address.to_string(), base: String::new() }
+        Self { secure: false, host, port, authority: address.to_string(), base: String::new() }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.base)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.base)
+    }
+}
+
+/// Who is asked, and as whom.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub address: Address,
+    pub credentials: Credentials,
+}
+
+impl Server {
+    /// What every request begins with.
+    fn request(&self, request: request::Builder) -> request::Builder {
+        let request = request.header(HOST, &self.address.authority);
+        match self.credentials.authorization() {
+            Some(authorization) => request.header(AUTHORIZATION, authorization),
+            None => request,
+        }
+    }
+}
+
+impl From<Address> for Server {
+    fn from(address: Address) -> Self {
+        Self { address, credentials: Credentials::default() }
+    }
+}
+
+impl From<SocketAddr> for Server {
+    fn from(address: SocketAddr) -> Self {
+        Address::from(address).into()
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
     }
 }
 
@@ -104,6 +160,8 @@ pub struct Failure {
 pub enum Why {
     /// The server cannot be connected to.
     Connect(io::Error),
+    /// It does not speak TLS, or not as the one that it should be.
+    Tls(io::Error),
     /// Not all answers came within this time.
     Late(Duration),
     /// What answers speaks otherwise, or its head does not end.
@@ -128,6 +186,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => write!(f, "{error}"),
+            Self::Tls(error) => write!(f, "no TLS with it: {error}"),
             Self::Late(time) => write!(f, "there was no whole answer within {} s", time.as_secs_f64()),
             Self::NotHttp => f.write_str("what answers there does not speak HTTP/1.1"),
             Self::Closed => f.write_str("the connection was closed before the answer was complete"),
@@ -158,18 +217,18 @@ impl From<hyper::Error> for Why {
 /// # Errors
 /// No connection, no whole answer within the limits, or one whose status is not 200.
 pub async fn get(
-    address: &Address,
+    server: &Server,
     paths: &[&str],
     accept: &str,
     limits: Limits,
 ) -> Result<Vec<Vec<u8>>, Failure> {
-    let at = |path: &str, why| Failure { url: format!("{address}{path}"), why };
+    let at = |path: &str, why| Failure { url: format!("{server}{path}"), why };
     let all = async {
-        let (mut sender, _driver) = connect(address).await.map_err(|why| at("", why))?;
+        let (mut sender, _driver) = connect(server).await.map_err(|why| at("", why))?;
         let mut answers = Vec::with_capacity(paths.len());
         for path in paths {
-            let request = Request::get(format!("{}{path}", address.base))
-                .header(HOST, &address.authority)
+            let request = server
+                .request(Request::get(format!("{}{path}", server.address.base)))
                 .header(ACCEPT, accept)
                 .body(String::new())
                 .map_err(|error| at(path, Why::Broken(error.to_string())))?;
@@ -186,17 +245,17 @@ pub async fn get(
 /// # Errors
 /// As [`get`].
 pub async fn post(
-    address: &Address,
+    server: &Server,
     path: &str,
     headers: &[(&str, &str)],
     body: String,
     limits: Limits,
 ) -> Result<Vec<u8>, Failure> {
-    let at = |why| Failure { url: format!("{address}{path}"), why };
+    let at = |why| Failure { url: format!("{server}{path}"), why };
     let one = async {
-        let (mut sender, _driver) = connect(address).await?;
-        let plain = Request::post(format!("{}{path}", address.base))
-            .header(HOST, &address.authority)
+        let (mut sender, _driver) = connect(server).await?;
+        let plain = server
+            .request(Request::post(format!("{}{path}", server.address.base)))
             .header(CONTENT_TYPE, "application/json");
         let request = headers.iter().fold(plain, |request, (name, value)| request.header(*name, *value));
         let request = request.body(body).map_err(|error| Why::Broken(error.to_string()))?;
@@ -206,8 +265,20 @@ pub async fn post(
 }
 
 /// A connection, and the task that drives it: dropped, it ends, whatever it waits for.
-async fn connect(address: &Address) -> Result<(SendRequest<String>, JoinSet<hyper::Result<()>>), Why> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(Why::Connect)?;
+async fn connect(server: &Server) -> Result<(SendRequest<String>, JoinSet<hyper::Result<()>>), Why> {
+    let Address { secure, host, port, .. } = &server.address;
+    let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(Why::Connect)?;
+    if *secure {
+        speak(server.credentials.shake(host, stream).await.map_err(Why::Tls)?).await
+    } else {
+        speak(stream).await
+    }
+}
+
+async fn speak<S>(stream: S) -> Result<(SendRequest<String>, JoinSet<hyper::Result<()>>), Why>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;

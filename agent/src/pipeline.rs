@@ -66,7 +66,7 @@ const SERVER_THREADS: usize = 2;
 /// # Errors
 /// Something it needs at its start is missing.
 pub fn run(start: Start) -> Result<()> {
-    let Start { config, sources, log, lock: _lock } = start;
+    let Start { config, sources, log, access, lock: _lock } = start;
     let own = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -94,14 +94,19 @@ pub fn run(start: Start) -> Result<()> {
     let entered = server.enter();
     pipeline.engines.start(&config.engine);
     drop(entered);
-    info!("serving http://{}/metrics", config.export.listen);
-    let reload = move |running: &mut Config| account::reload(running, &sources, &log);
+    access.tell();
+    info!("serving {}", access.url());
+    let served_by = access.clone();
+    let reload = move |running: &mut Config| {
+        access.read_again();
+        account::reload(running, &sources, &log)
+    };
     let measure = async {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let served = server.spawn(async {
             // A sender that is gone is a pipeline that has ended: the same.
             let ended = async { drop(stopped.await) };
-            export::serve(TcpListener::from_std(listener)?, shared, ended).await
+            export::serve(TcpListener::from_std(listener)?, shared, served_by, ended).await
         });
         pipeline.run(config, happens, manager, reload).await;
         let _server_gone = stop.send(());

@@ -227,12 +227,13 @@ fn every_scalar_can_be_said_by_the_environment() {
             Some(toml::Value::String(text)) => text,
             None if (section, key) == ("gpu", "library") => "/lib/libnvidia-ml.so.1".to_owned(),
             None if (section, key) == ("drift", "state") => "/var/lib/inferscope/state".to_owned(),
+            None if section == "export" => "/etc/inferscope/of-the-endpoint".to_owned(),
             None if section == "canary" => "/etc/inferscope/of-the-canary".to_owned(),
             None => "300ms".to_owned(),
             Some(other) => panic!("{name} is no scalar: {other}"),
         };
         // Which it cannot be without.
-        let file = "[canary]\nquestions = \"/q.csv\"\nmodel = \"m\"";
+        let file = "[canary]\nquestions = \"/q.csv\"\nmodel = \"m\"\n[export]\ntls_certificate = \"/c\"\ntls_key = \"/k\"";
         Config::parse(file, &sources(&[(&name, &text)], &[]))
             .unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::page::Reading;
 use crate::clock::BootTime;
-use crate::http_client::{self, Address, Limits};
+use crate::http_client::{self, Limits, Server};
 
 /// Faster would cost the server, slower would miss what it should explain.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
@@ -198,8 +198,8 @@ async fn run(desk: Weak<Mutex<Desk>>, interval: Duration) {
 }
 
 async fn page(port: u16) -> Result<String> {
-    let address = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let answers = http_client::get(&address, &["/metrics"], "text/plain", LIMITS).await;
+    let server = Server::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let answers = http_client::get(&server, &["/metrics"], "text/plain", LIMITS).await;
     String::from_utf8(answers.context("read the page")?.concat()).context("the page is no UTF-8")
 }
 

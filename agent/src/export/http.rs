@@ -1,9 +1,10 @@
 //! The HTTP server: connections within limits, and the pages that are no JSON interface.
 //!
-//! In: a listener, what is shown, and the end. Out: answers. A client that is slow to ask, slow to read or
+//! In: a listener, what is shown, who may see it, and the end. Out: answers. A client that is slow to ask, slow to read or
 //! one too many is cut off; it takes nothing from the pipeline, because pages are encoded in a thread of
 //! their own.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::IoSlice;
 use std::net::IpAddr;
@@ -12,26 +13,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use hyper::service::{Service as _, service_fn};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::access::Access;
 use super::answers::{Answers, Timed};
 use super::negotiate::{Format, negotiate};
-use super::places::{Place, Places};
-use super::{Shared, api};
+use super::places::Places;
+use super::{Shared, api, tls};
 use crate::clock::BootTime;
+use crate::health::{Health, Unauthorized};
 
 /// Connections at once; one more is answered 503 and closed. With the descriptors of programs and tables they
 /// stay far below the 1,024 that a process usually may have.
@@ -62,6 +68,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Limits {
     connections: usize,
     peer_connections: usize,
+    handshake_timeout: Duration,
     header_timeout: Duration,
     send_timeout_ms: u32,
     answer_timeout: Duration,
@@ -72,6 +79,7 @@ impl Default for Limits {
         Self {
             connections: CONNECTIONS_MAX,
             peer_connections: PEER_CONNECTIONS_MAX,
+            handshake_timeout: tls::HANDSHAKE_TIMEOUT,
             header_timeout: HEADER_TIMEOUT,
             send_timeout_ms: SEND_TIMEOUT_MS,
             answer_timeout: ANSWER_TIMEOUT,
@@ -82,6 +90,9 @@ impl Default for Limits {
 const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
                        content-length: 32\r\nconnection: close\r\n\r\n{\"error\":\"too many connections\"}";
 
+/// What every node's own manager may ask without naming itself: how the agent is, and not why.
+const OPEN_TO_ALL: [&str; 2] = ["/healthz", "/readyz"];
+
 /// Serves until `shutdown` is ready, then lets answers under way finish.
 ///
 /// # Errors
@@ -89,53 +100,51 @@ const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applica
 pub async fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
+    access: Access,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    serve_within(Limits::default(), listener, shared, shutdown).await
-}
-
-async fn serve_within(
-    limits: Limits,
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<()> {
-    let address = listener.local_addr().context("read the address of the http listener")?;
-    tracing::info!(%address, "serving");
-    let server = Server::new(limits, shared);
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => server.take(stream, peer.ip(), &graceful, &mut connections),
-                Err(error) => {
-                    tracing::debug!(%error, "accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    // What has not finished by then is aborted with its set.
-    let _ = tokio::time::timeout(SHUTDOWN_MAX, graceful.shutdown()).await;
-    Ok(())
+    Server::new(Limits::default(), shared, access).serve(listener, shutdown).await
 }
 
 struct Server {
     limits: Limits,
     shared: Arc<Shared>,
+    access: Access,
     router: Router,
     places: Places,
 }
 
 impl Server {
-    fn new(limits: Limits, shared: Arc<Shared>) -> Self {
+    fn new(limits: Limits, shared: Arc<Shared>, access: Access) -> Self {
         let places = Places::new(limits.connections, limits.peer_connections);
-        Self { limits, router: router(shared.clone()), shared, places }
+        Self { limits, router: router(shared.clone(), access.clone()), shared, access, places }
+    }
+
+    async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
+        let address = listener.local_addr().context("read the address of the http listener")?;
+        tracing::info!(%address, "serving");
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        let mut follows = pin!(self.access.clone().follow());
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                () = &mut follows => {}
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.take(stream, peer.ip(), &graceful, &mut connections),
+                    Err(error) => {
+                        tracing::debug!(%error, "accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        // What has not finished by then is aborted with its set.
+        let _ = tokio::time::timeout(SHUTDOWN_MAX, graceful.shutdown()).await;
+        Ok(())
     }
 
     /// Serves a connection, or refuses it where there are too many.
@@ -146,10 +155,14 @@ impl Server {
         graceful: &GracefulShutdown,
         connections: &mut JoinSet<()>,
     ) {
+        let acceptor = self.access.tls();
         let Some(place) = self.places.take(peer) else {
             self.shared.health.refuse_connection();
-            // Into an empty send buffer this fits or the client is gone: nothing waits.
-            let _ = stream.try_write_vectored(&[IoSlice::new(REFUSAL.as_bytes())]);
+            // Where TLS is spoken these bytes would be none, and the end says enough.
+            if acceptor.is_none() {
+                // Into an empty send buffer this fits or the client is gone: nothing waits.
+                let _ = stream.try_write_vectored(&[IoSlice::new(REFUSAL.as_bytes())]);
+            }
             // A request that is here already and not read would take the answer back with a reset.
             let _ = stream.try_read(&mut [0; HEAD_BYTES_MAX]);
             return;
@@ -160,27 +173,44 @@ impl Server {
         // A kernel without it only loses this limit.
         let _ = set_tcp_user_timeout(&stream, self.limits.send_timeout_ms);
         let (answers, router) = (Answers::default(), TowerToHyperService::new(self.router.clone()));
+        // Below TLS, which keeps what it was given to write until the client takes it.
         let stream = Timed::new(stream, answers.clone(), self.limits.answer_timeout);
         let service = service_fn(move |request| {
             answers.begin();
             router.call(request)
         });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_timeout)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .max_headers(HEADERS_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        connections.spawn(run(graceful.watch(connection), place));
+        let (limits, health, watcher) = (self.limits, self.shared.health.clone(), graceful.watcher());
+        connections.spawn(async move {
+            match acceptor {
+                None => run(limits, stream, service, watcher).await,
+                Some(acceptor) => match tls::shake(&acceptor, stream, limits.handshake_timeout).await {
+                    Ok(stream) => run(limits, stream, service, watcher).await,
+                    Err(failure) => {
+                        tracing::debug!(reason = failure.label(), "tls handshake");
+                        health.fail_handshake(failure);
+                    }
+                },
+            }
+            drop(place);
+        });
     }
 }
 
-/// Drives a connection to its end, holding its place among [`CONNECTIONS_MAX`].
-async fn run(connection: impl Future<Output = hyper::Result<()>>, place: Place) {
-    if let Err(error) = connection.await {
+/// Drives a connection to its end.
+async fn run<S, V>(limits: Limits, stream: S, service: V, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    V: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "http connection");
     }
-    drop(place);
 }
 
 /// What the handlers share.
@@ -190,7 +220,8 @@ pub(super) struct App {
     scrapes: Arc<Semaphore>,
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(shared: Arc<Shared>, access: Access) -> Router {
+    let door = Door { health: shared.health.clone(), access };
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -199,6 +230,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .nest("/api/v1", api::router())
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "not found") })
         .method_not_allowed_fallback(|| async { refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD") })
+        .layer(middleware::from_fn_with_state(door, refuse_strangers))
         .layer(middleware::from_fn(refuse_bodies))
         .with_state(App { shared, scrapes: Arc::new(Semaphore::new(SCRAPES_MAX)) })
 }
@@ -218,6 +250,39 @@ async fn refuse_bodies(request: Request, next: Next) -> Response {
         return response;
     }
     next.run(request).await
+}
+
+/// Who may ask, and who counts those that may not.
+#[derive(Clone)]
+struct Door {
+    health: Health,
+    access: Access,
+}
+
+/// A request that named nobody, at a page that is open to all.
+#[derive(Clone, Copy)]
+struct Stranger;
+
+/// Where tokens or passwords are asked for, a request without goes no further than [`OPEN_TO_ALL`].
+async fn refuse_strangers(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let Some(guard) = door.access.guard() else { return next.run(request).await };
+    let Err(why) = guard.admit(request.headers()).await else { return next.run(request).await };
+    if OPEN_TO_ALL.contains(&request.uri().path()) {
+        request.extensions_mut().insert(Stranger);
+        return next.run(request).await;
+    }
+    door.health.refuse_request(why);
+    tracing::debug!(reason = why.label(), "request of a stranger");
+    if why == Unauthorized::Busy {
+        let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, "too many passwords wait to be checked");
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        return response;
+    }
+    let mut response = refuse(StatusCode::UNAUTHORIZED, "a token or password that is known here is needed");
+    for challenge in guard.challenges() {
+        response.headers_mut().append(header::WWW_AUTHENTICATE, challenge.clone());
+    }
+    response
 }
 
 async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
@@ -251,9 +316,12 @@ fn encode(shared: &Shared, format: Format) -> Result<Vec<u8>> {
     Ok(page)
 }
 
-async fn healthz(State(app): State<App>) -> Response {
+async fn healthz(State(app): State<App>, stranger: Option<Extension<Stranger>>) -> Response {
     let report = app.shared.health.report(BootTime::now());
     let status = if report.is_alive() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if stranger.is_some() {
+        return (status, Json(serde_json::json!({ "status": report.status }))).into_response();
+    }
     (status, Json(report)).into_response()
 }
 
@@ -287,6 +355,8 @@ async fn index() -> Html<&'static str> {
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod secured_tests;
+#[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::oneshot;
@@ -294,7 +364,8 @@ mod tests {
 
     use super::*;
     use crate::blame::Verdict;
-    use crate::health::{Health, ProbeState, SignalState};
+    use crate::export::Settings;
+    use crate::health::{ProbeState, SignalState};
     use crate::registry::Registries;
     use crate::request::record::RequestRecord;
     use crate::signal::Signal as _;
@@ -310,6 +381,7 @@ mod tests {
     pub(super) const SHORT: Limits = Limits {
         connections: 2,
         peer_connections: 2,
+        handshake_timeout: Duration::from_millis(300),
         header_timeout: Duration::from_millis(300),
         send_timeout_ms: 300,
         answer_timeout: Duration::from_millis(600),
@@ -330,6 +402,19 @@ mod tests {
 
     /// With a request of each of so many models.
     pub(super) async fn start_with_models(limits: Limits, native: bool, models: usize) -> Running {
+        start_with(limits, shared(native, models), Access::load(&Settings::default()).unwrap()).await
+    }
+
+    /// With TLS and authentication as the settings say.
+    pub(super) async fn start_secured(limits: Limits, settings: &Settings) -> Running {
+        start_with_access(limits, Access::load(settings).unwrap()).await
+    }
+
+    pub(super) async fn start_with_access(limits: Limits, access: Access) -> Running {
+        start_with(limits, shared(false, 1), access).await
+    }
+
+    fn shared(native: bool, models: usize) -> Shared {
         let mut registries = Registries::new(native);
         let health = Health::new(&mut registries.common);
         let options = Options { native_histograms: native, ..Options::default() };
@@ -338,9 +423,9 @@ mod tests {
             let model = if number == 0 { "m".into() } else { format!("m-{number}").into() };
             signal.on_request(&RequestRecord { model, ..record() }, &Verdict::default());
         }
-        let shared = Shared {
+        Shared {
             registries,
-            health: health.clone(),
+            health,
             latency: signal.view(),
             slow: SlowView::default(),
             stalls: StallsView::default(),
@@ -349,12 +434,16 @@ mod tests {
             evaluations: EvaluationsView::default(),
             canary: CanaryView::default(),
             changes: ChangesView::default(),
-        };
+        }
+    }
+
+    async fn start_with(limits: Limits, shared: Shared, access: Access) -> Running {
+        let health = shared.health.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();
         let shutdown = async move { drop(ended.await) };
-        let server = tokio::spawn(serve_within(limits, listener, Arc::new(shared), shutdown));
+        let server = tokio::spawn(Server::new(limits, Arc::new(shared), access).serve(listener, shutdown));
         Running { address, health, end, server }
     }
 

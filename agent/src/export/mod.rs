@@ -1,18 +1,28 @@
 //! How is it served? One HTTP server: `/metrics`, `/healthz`, `/readyz`, `/api/v1/...` and an index.
 //!
 //! In: the registries, the health of the agent and what signals show. Out: pages. Reads only; nothing here
-//! makes the pipeline wait. No authentication and no TLS: the default address is loopback.
+//! makes the pipeline wait. The default address is loopback, in clear text and open to all of the node; beyond that there
+//! are TLS and authentication, by configuration.
 
+pub mod access;
 mod answers;
 pub mod api;
+pub mod auth;
 mod http;
 pub mod negotiate;
 mod places;
+mod secret;
+#[cfg(test)]
+mod testing;
+mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::access::Access;
 pub use self::http::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 use crate::health::Health;
 use crate::registry::Registries;
@@ -36,6 +46,21 @@ pub struct Settings {
     pub native_histograms: bool,
     /// Export OpenTelemetry's names too: `gen_ai_server_...`.
     pub opentelemetry: bool,
+    /// Certificate and those that it leans on, as PEM. With it TLS is served, and nothing else.
+    #[serde(deserialize_with = "unless_empty", skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, as PEM.
+    #[serde(deserialize_with = "unless_empty", skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// Certificates of whoever signs those that clients then have to show, as PEM.
+    #[serde(deserialize_with = "unless_empty", skip_serializing_if = "Option::is_none")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Tokens, one a line: a client names one of them.
+    #[serde(deserialize_with = "unless_empty", skip_serializing_if = "Option::is_none")]
+    pub bearer_token_file: Option<PathBuf>,
+    /// Names with the bcrypt hashes of their passwords, as `htpasswd -B` writes them.
+    #[serde(deserialize_with = "unless_empty", skip_serializing_if = "Option::is_none")]
+    pub basic_auth_file: Option<PathBuf>,
 }
 
 /// Port unless the configuration says otherwise.
@@ -47,8 +72,52 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
             native_histograms: false,
             opentelemetry: false,
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            bearer_token_file: None,
+            basic_auth_file: None,
         }
     }
+}
+
+impl Settings {
+    /// # Errors
+    /// Keys that make no sense without another; the error names both.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            self.tls_certificate.is_some() == self.tls_key.is_some(),
+            "`export.tls_certificate` and `export.tls_key` need each other: {} is missing",
+            if self.tls_key.is_some() { "the first" } else { "the second" }
+        );
+        ensure!(
+            self.tls_client_ca.is_none() || self.tls_certificate.is_some(),
+            "`export.tls_client_ca` needs `export.tls_certificate` and `export.tls_key`: without TLS nobody shows a certificate"
+        );
+        for (key, path) in self.files() {
+            ensure!(path.is_absolute(), "`export.{key}` is {}, no full path", path.display());
+        }
+        Ok(())
+    }
+
+    /// The files that are named, with their keys.
+    fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        [
+            ("tls_certificate", &self.tls_certificate),
+            ("tls_key", &self.tls_key),
+            ("tls_client_ca", &self.tls_client_ca),
+            ("bearer_token_file", &self.bearer_token_file),
+            ("basic_auth_file", &self.basic_auth_file),
+        ]
+        .into_iter()
+        .filter_map(|(key, path)| Some((key, path.as_ref()?)))
+    }
+}
+
+/// An empty text turns off what a file or a variable of the environment would turn on.
+fn unless_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
 }
 
 /// All that the server shows.
@@ -77,5 +146,23 @@ mod tests {
         assert_eq!(settings.listen, "[::1]:1".parse().unwrap());
         assert!(settings.native_histograms && !settings.opentelemetry);
         assert!(toml::from_str::<Settings>("port = 1").is_err());
+    }
+
+    #[test]
+    fn empty_is_off_and_halves_are_refused() {
+        let check = |text: &str, expected: &str| {
+            let outcome = toml::from_str::<Settings>(text).unwrap().check();
+            let said = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                if expected.is_empty() { said.is_empty() } else { said.contains(expected) },
+                "{text}: {said}"
+            );
+        };
+        check("tls_certificate = \"\"\ntls_key = \"\"\nbearer_token_file = \"\"", "");
+        check("tls_certificate = \"/c\"\ntls_key = \"/k\"\ntls_client_ca = \"/a\"", "");
+        check("tls_certificate = \"/c\"", "need each other: the second is missing");
+        check("tls_key = \"/k\"", "need each other: the first is missing");
+        check("tls_client_ca = \"/a\"", "needs `export.tls_certificate`");
+        check("bearer_token_file = \"t\"", "`export.bearer_token_file` is t, no full path");
     }
 }

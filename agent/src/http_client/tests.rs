@@ -13,21 +13,21 @@ use super::*;
 const LIMITS: Limits = Limits { time: Duration::from_secs(20), bytes: 1000 };
 const SHORT: Limits = Limits { time: Duration::from_millis(300), bytes: 1000 };
 
-async fn listener() -> (TcpListener, Address) {
+async fn listener() -> (TcpListener, Server) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().into();
     (listener, address)
 }
 
 /// Serves `router`.
-async fn server(router: Router) -> Address {
+async fn server(router: Router) -> Server {
     let (listener, address) = listener().await;
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
 }
 
 /// Answers whoever connects with these bytes, once asked, and then goes on as `then` says.
-async fn raw(answer: &'static [u8], then: Then) -> Address {
+async fn raw(answer: &'static [u8], then: Then) -> Server {
     let (listener, address) = listener().await;
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -47,7 +47,7 @@ enum Then {
     GoesOn,
 }
 
-async fn failure(address: &Address, limits: Limits) -> String {
+async fn failure(address: &Server, limits: Limits) -> String {
     get(address, &["/page"], "text/plain", limits).await.unwrap_err().to_string()
 }
 
@@ -65,6 +65,7 @@ fn addresses_are_understood_or_refused() {
         }
     };
     check("http://127.0.0.1:9940", Some(("127.0.0.1", 9940, "http://127.0.0.1:9940")));
+    check("https://gpu-7", Some(("gpu-7", 9940, "https://gpu-7:9940")));
     check("http://gpu-7", Some(("gpu-7", 9940, "http://gpu-7:9940")));
     check("gpu-7:1234/", Some(("gpu-7", 1234, "http://gpu-7:1234")));
     check("http://[::1]:80", Some(("::1", 80, "http://[::1]:80")));
@@ -73,7 +74,6 @@ fn addresses_are_understood_or_refused() {
         "",
         "http://",
         "http://:9940",
-        "https://gpu-7",
         "ftp://gpu-7",
         "http://gpu-7:99999",
         "http://gpu-7:",
@@ -101,7 +101,7 @@ async fn pages_come_in_the_order_asked_for_over_one_connection() {
         drop(listener);
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
     });
-    let address = Address { base: "/n".to_owned(), ..address };
+    let address = Server::from(Address { base: "/n".to_owned(), ..address.address });
     let answers = get(&address, &["/a", "/b"], "text/plain", LIMITS).await.unwrap();
     assert_eq!((answers[0].as_slice(), answers[1].len()), (b"text/plain".as_slice(), 1000));
     connections.await.unwrap().unwrap();

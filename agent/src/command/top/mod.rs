@@ -38,7 +38,7 @@ use self::pages::Pages;
 use self::palette::Palette;
 use self::source::Source;
 use self::state::State;
-use crate::http_client::Address;
+use crate::http_client::Server;
 
 /// Least and most time between two looks.
 pub const INTERVALS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3600));
@@ -50,7 +50,7 @@ const LINES_MAX: usize = 1000;
 /// What was asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub address: Address,
+    pub server: Server,
     /// Between two looks.
     pub interval: Duration,
     pub form: Form,
@@ -71,7 +71,7 @@ pub enum Form {
 /// # Errors
 /// No answer of an agent (the live view goes on without), no terminal for the live view, or `out` cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
-    let source = Source::new(options.address.clone())?;
+    let source = Source::new(options.server.clone())?;
     match options.form {
         Form::Live => {
             let usable = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();

@@ -1,6 +1,6 @@
 //! Where the pages come from: an agent that is asked over HTTP.
 //!
-//! In: an address. Out: pages, or one clean sentence why there are none. Blocks the thread that asks.
+//! In: an agent's address, and as whom it is asked. Out: pages, or one clean sentence why there are none. Blocks the thread that asks.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::agent::{ask, not_understood};
 use super::pages::{Misread, PATHS, Pages};
 use super::text::{clean, escape_json};
-use crate::http_client::{Address, Limits};
+use crate::http_client::{Limits, Server};
 
 /// What one look may take: the pages of a busy node are some 500 KB.
 const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 4 << 20 };
@@ -21,31 +21,31 @@ const REASON_MAX: usize = 500;
 /// An agent.
 #[derive(Debug)]
 pub struct Source {
-    address: Address,
+    server: Server,
     limits: Limits,
     /// Taken when it ends.
     runtime: Option<Runtime>,
 }
 
 impl Source {
-    /// The agent at `address`, which is not asked yet.
+    /// The agent `server`, which is not asked yet.
     ///
     /// # Errors
     /// This process may start no clock of its own.
-    pub fn new(address: Address) -> Result<Self> {
-        Self::with_limits(address, LIMITS)
+    pub fn new(server: Server) -> Result<Self> {
+        Self::with_limits(server, LIMITS)
     }
 
-    pub(super) fn with_limits(address: Address, limits: Limits) -> Result<Self> {
+    pub(super) fn with_limits(server: Server, limits: Limits) -> Result<Self> {
         let runtime =
             Builder::new_current_thread().enable_all().build().context("start the clock of the client")?;
-        Ok(Self { address, limits, runtime: Some(runtime) })
+        Ok(Self { server, limits, runtime: Some(runtime) })
     }
 
     /// Its address, as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        self.address.to_string()
+        self.server.to_string()
     }
 
     /// What the agent says now.
@@ -75,12 +75,12 @@ impl Source {
     fn answers(&self) -> Result<Vec<Vec<u8>>, String> {
         let Some(runtime) = &self.runtime else { return Err("the client has ended".to_owned()) };
         let paths = PATHS.map(|(_, path)| path);
-        let answers = runtime.block_on(ask(&self.address, &paths, self.limits));
+        let answers = runtime.block_on(ask(&self.server, &paths, self.limits));
         answers.map_err(|told| clean(&told, REASON_MAX))
     }
 
     fn misread(&self, misread: &Misread) -> String {
-        clean(&not_understood(&self.address, misread.path, &misread.why), REASON_MAX)
+        clean(&not_understood(&self.server, misread.path, &misread.why), REASON_MAX)
     }
 }
 

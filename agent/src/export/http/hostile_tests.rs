@@ -111,6 +111,7 @@ fn only_place() -> Limits {
     Limits {
         connections: 1,
         peer_connections: 1,
+        handshake_timeout: long,
         header_timeout: long,
         send_timeout_ms: 40_000,
         answer_timeout: long,

@@ -20,7 +20,7 @@ use super::questions::{self, Question};
 use super::run::{Budget, Next, Run, Waits, tokens_max};
 use super::settings::Settings;
 use super::{Server, Standing};
-use crate::http_client::{self, Address, Failure, Limits, Why};
+use crate::http_client::{self, Failure, Limits, Why};
 use crate::quality::keeper::{Part, Save};
 
 /// What an answer may take: a server may compile for the first that wants alternatives.
@@ -203,11 +203,11 @@ impl Asker {
         let authorization = key.map(|key| format!("Bearer {key}"));
         let mut headers = vec![("x-request-id", id.as_str())];
         headers.extend(authorization.as_deref().map(|key| ("authorization", key)));
-        let address = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let server = http_client::Server::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let body = ask::body(question, settings.model.as_deref().unwrap_or_default(), settings);
         let answered = self
             .runtime
-            .block_on(http_client::post(&address, route, &headers, body, LIMITS))
+            .block_on(http_client::post(&server, route, &headers, body, LIMITS))
             .map_err(|failure| failed(&failure))?;
         answer::read(&answered, question.choices.len()).map_err(|error| ("answer", error))
     }
@@ -348,7 +348,7 @@ fn failed(failure: &Failure) -> Failed {
         Why::Connect(_) => "connect",
         Why::Late(_) => "late",
         Why::Status(..) => "status",
-        Why::NotHttp | Why::Closed | Why::Broken(_) | Why::TooLong(_) => "answer",
+        Why::Tls(_) | Why::NotHttp | Why::Closed | Why::Broken(_) | Why::TooLong(_) => "answer",
     };
     let said = match &failure.why {
         Why::Status(_, said) => String::from_utf8_lossy(said).into_owned(),

@@ -84,7 +84,7 @@ fn failure(address: SocketAddr, limits: Limits) -> String {
 }
 
 fn written(address: SocketAddr, form: Form) -> Result<String, String> {
-    let options = Options { address: address.into(), interval: INTERVALS.0, form };
+    let options = Options { server: address.into(), interval: INTERVALS.0, form };
     let mut out = Vec::new();
     let outcome = run(&options, &mut out);
     let text = String::from_utf8(out).unwrap();
@@ -285,7 +285,8 @@ fn agent() -> Shared {
 fn what_an_agent_serves_is_what_the_view_reads() {
     let shared = Arc::new(agent());
     let address = serve(async move |listener| {
-        export::serve(listener, shared, std::future::pending()).await.unwrap();
+        let access = export::Access::load(&export::Settings::default()).unwrap();
+        export::serve(listener, shared, access, std::future::pending()).await.unwrap();
     });
     let pages = source(address, LIMITS).look().unwrap();
     let model = &pages.latency.models[0];
