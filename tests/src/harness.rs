@@ -164,8 +164,8 @@ impl AgentProcess {
         Self::start_with(&options.binary, &options.folder, &settings)
     }
 
-    /// Starts it with these settings and an address of its own, and waits until it is ready. Its log follows
-    /// that of an earlier one in the same folder.
+    /// Starts it with these settings and an address of its own, and waits until it is ready (one that speaks TLS: until
+    /// it says that it serves). Its log follows that of an earlier one in the same folder.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl AgentProcess {
         let began = Instant::now();
         let child = rights.spawn(command.stdout(file.try_clone()?).stderr(file))?;
         let mut agent = Self { guard: Guard(child), listen, ready_after: Duration::ZERO, config, log };
-        agent.wait_until_ready()?;
+        agent.wait_until_ready(settings.contains("tls_certificate"))?;
         agent.ready_after = began.elapsed();
         Ok(agent)
     }
@@ -240,13 +240,17 @@ impl AgentProcess {
         self.guard.0.wait().context("wait for the agent")
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// `secure`: it speaks TLS, of which this harness knows nothing, and says that it serves.
+    fn wait_until_ready(&mut self, secure: bool) -> Result<()> {
         let began = Instant::now();
         while began.elapsed() < patient(READY_TIME_MAX) {
             if let Some(status) = self.guard.0.try_wait()? {
                 bail!("the agent ended with {status}: {}", self.read_log()?);
             }
-            if http_get(&Endpoint::Tcp(self.listen), "/readyz").is_ok() {
+            let serves =
+                || self.read_log().is_ok_and(|log| log.contains(&format!("https://{}/", self.listen)));
+            let is_ready = || http_get(&Endpoint::Tcp(self.listen), "/readyz").is_ok();
+            if (secure && serves()) || (!secure && is_ready()) {
                 return Ok(());
             }
             std::thread::sleep(READY_POLL);

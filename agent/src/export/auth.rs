@@ -56,12 +56,20 @@ pub struct Guard {
     places: Semaphore,
 }
 
-struct User {
+/// Who has a password.
+pub struct User {
     name: String,
     hash: String,
     cost: u32,
     /// Of the password that was found to be right.
     known: OnceLock<hmac::Tag>,
+}
+
+impl User {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl fmt::Debug for User {
@@ -200,18 +208,27 @@ pub enum Offer<'a> {
 }
 
 /// What the headers of a request name.
-#[must_use]
-pub fn offer(headers: &HeaderMap) -> Offer<'_> {
+fn offer(headers: &HeaderMap) -> Offer<'_> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(line) = lines.next() else { return Offer::Nothing };
-    let line = line.as_bytes().trim_ascii();
+    match (lines.next(), lines.next()) {
+        (None, _) => Offer::Nothing,
+        (Some(line), None) => understand(line.as_bytes()),
+        (Some(_), Some(_)) => Offer::Unclear,
+    }
+}
+
+/// What a header `authorization` names.
+#[must_use]
+pub fn understand(line: &[u8]) -> Offer<'_> {
+    let line = line.trim_ascii();
     let Some(space) = line.iter().position(|byte| *byte == b' ') else { return Offer::Unclear };
     let (scheme, rest) = (&line[..space], line[space..].trim_ascii());
-    match () {
-        () if lines.next().is_some() => Offer::Unclear,
-        () if scheme.eq_ignore_ascii_case(b"bearer") => Offer::Token(rest),
-        () if scheme.eq_ignore_ascii_case(b"basic") => password(rest).unwrap_or(Offer::Unclear),
-        () => Offer::Unclear,
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        Offer::Token(rest)
+    } else if scheme.eq_ignore_ascii_case(b"basic") {
+        password(rest).unwrap_or(Offer::Unclear)
+    } else {
+        Offer::Unclear
     }
 }
 
@@ -222,7 +239,11 @@ fn password(encoded: &[u8]) -> Option<Offer<'static>> {
     Some(Offer::Password { user, password: bytes[colon + 1..].to_vec() })
 }
 
-fn read_tokens(bytes: &[u8]) -> Result<Vec<String>> {
+/// The tokens in a file.
+///
+/// # Errors
+/// What is wrong with which line, and never what is in it.
+pub fn read_tokens(bytes: &[u8]) -> Result<Vec<String>> {
     let mut tokens = Vec::new();
     for (line, token) in secret::lines(bytes)? {
         // Of these a header can hold a token (RFC 6750): a line that is something else is a mistake.
@@ -243,7 +264,11 @@ fn read_tokens(bytes: &[u8]) -> Result<Vec<String>> {
     Ok(tokens)
 }
 
-fn read_users(bytes: &[u8]) -> Result<Vec<User>> {
+/// The users in a file.
+///
+/// # Errors
+/// As [`read_tokens`].
+pub fn read_users(bytes: &[u8]) -> Result<Vec<User>> {
     let mut users: Vec<User> = Vec::new();
     for (line, text) in secret::lines(bytes)? {
         let Some((name, hash)) = text.split_once(':') else { bail!("line {line} is no `name:hash`") };

@@ -63,7 +63,7 @@ macro_rules! replays {
 }
 
 replays! {
-    answer btf command config connection document framing http json negotiate node npy questions results ring sse state
+    answer btf command config connection credentials document framing http json negotiate node npy questions results ring sse state
 }
 
 #[test]

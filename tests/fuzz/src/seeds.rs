@@ -72,6 +72,7 @@ pub(crate) fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "command" => command(),
         "config" => config(),
         "connection" => connection(),
+        "credentials" => credentials(),
         "document" => document(),
         "framing" => framing(),
         "http" => http(),
@@ -332,6 +333,19 @@ fn config() -> Vec<(String, Vec<u8>)> {
         ("unknown", b"[exports]\nlisten = 1\n[slo]\np95_ttft_target = \"1s\"\np95_ttft_warning = \"1ms\"\n"),
         ("variable", b"[limits]\nmodels = 3\n\x00127.0.0.1:1\0EXPORT_LISTEN"),
         ("service-link", b"\0tcp://10.0.0.1:80\0PORT_80_TCP_ADDR"),
+    ])
+}
+
+fn credentials() -> Vec<(String, Vec<u8>)> {
+    named(&[
+        ("bearer", b"\0Bearer 0123456789abcdef0123456789abcdef"),
+        ("basic", b"\0basic  YW5uOnNlc2FtZTpvcGVu"),
+        ("odd", b"\0Digest username=\"ann\", realm=\"inferscope\""),
+        ("no-base64", b"\0Basic YW5uO!"),
+        ("tokens", b"\x01# new\n0123456789abcdef-new\r\n\n 0123456789.abcdef~old= \n"),
+        ("short-token", b"\x01short\n"),
+        ("users", b"\x02# scrapers\nann:$2y$05$abcdefghijklmnopqrstuuYoA/Ig5dOcHJ1Uzls.zCgSC7r9v4W76\nbob:$2b$10$abcdefghijklmnopqrstuuYoA/Ig5dOcHJ1Uzls.zCgSC7r9v4W76\n"),
+        ("other-hash", b"\x02ann:$apr1$0123$456789\n"),
     ])
 }
 

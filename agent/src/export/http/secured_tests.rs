@@ -93,7 +93,7 @@ async fn the_page_comes_over_tls_to_who_knows_the_authority() {
     contains(&ask(&server, &scene.files(), "/metrics").await.unwrap(), "vllm_requests_total{");
     let stranger =
         Files { authority: Some(Authority::new().write(scene.folder.path(), "other")), ..Files::default() };
-    contains(&ask(&server, &stranger, "/metrics").await.unwrap_err(), "UnknownIssuer");
+    contains(&ask(&server, &stranger, "/metrics").await.unwrap_err(), "invalid peer certificate");
     wait_for_line(&server, &scene.files(), r#"inferscope_http_handshakes_failed_total{reason="refused"} 1"#)
         .await;
 }

@@ -5,6 +5,7 @@ pub mod btf;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod credentials;
 pub mod document;
 pub mod framing;
 pub mod http;
@@ -28,12 +29,13 @@ pub struct Target {
 }
 
 /// Every target, in alphabetical order.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "answer", run: answer::run },
     Target { name: "btf", run: btf::run },
     Target { name: "command", run: command::run },
     Target { name: "config", run: config::run },
     Target { name: "connection", run: connection::run },
+    Target { name: "credentials", run: credentials::run },
     Target { name: "document", run: document::run },
     Target { name: "framing", run: framing::run },
     Target { name: "http", run: http::run },
