@@ -66,8 +66,7 @@ fn all_unknown_keys_are_named_at_once_in_their_order() {
 
 #[test]
 fn far_off_section_lists_what_is_known() {
-    let error =
-        Config::parse("[zookeeper]\ninterval = \"1s\"", &Sources::default()).unwrap_err().to_string();
+    let error = Config::parse("[zookeeper]\ninterval = \"1s\"", &Sources::default()).unwrap_err().to_string();
     assert!(
         error.starts_with("unknown key `zookeeper` at line 1, column 2: known are export, limits, "),
         "{error}"
