@@ -10,7 +10,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -32,8 +32,11 @@ const TOKEN_CHARACTERS_MIN: usize = 16;
 const USERS_MAX: usize = 64;
 /// Costs of a hash that are taken: above, one check takes seconds of a processor that the servers want.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=14;
-/// After a wrong password, before the next one is checked: five of a cost of 10 a second, a fifth of a processor.
-const WRONG_PAUSE: Duration = Duration::from_millis(150);
+/// After a wrong password nothing is checked for so many times what it took, so that guesses take a fifth of a processor
+/// whatever a hash costs: four a second of a cost of 10.
+const WRONG_PAUSE_TIMES: u32 = 4;
+/// And for this at least, where a hash is cheap.
+const WRONG_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Passwords that wait for their check, at most: who comes then is told to come again. The rest of the connections is for
 /// those whose password is known.
 const WAITING_MAX: usize = 8;
@@ -177,6 +180,7 @@ impl Guard {
 
     async fn check(self: Arc<Self>, place: usize, password: Vec<u8>, exists: bool) -> bool {
         let guard = self.clone();
+        let began = Instant::now();
         let check = move || {
             let user = &guard.users[place];
             let fits = bcrypt::verify(&password, &user.hash).unwrap_or(false) && exists;
@@ -187,7 +191,7 @@ impl Guard {
         };
         let fits = tokio::task::spawn_blocking(check).await.unwrap_or(false);
         if !fits {
-            tokio::time::sleep(WRONG_PAUSE).await;
+            tokio::time::sleep((began.elapsed() * WRONG_PAUSE_TIMES).max(WRONG_PAUSE_MIN)).await;
         }
         fits
     }
