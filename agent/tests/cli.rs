@@ -107,7 +107,7 @@ fn arguments_that_are_not_understood_end_with_2() {
         assert!(error.contains("Usage:"), "{error}");
     }
     for (arguments, expected) in [
-        (["top", "--url", "https://gpu-7"], "only http:// is understood"),
+        (["top", "--url", "ftp://gpu-7"], "only http:// and https:// are understood"),
         (["top", "--url", "http://gpu-7:99999"], "expected http://HOST:PORT"),
         (["top", "--interval", "0s"], "outside 200ms to 1h"),
         (["top", "--interval", "1"], "time unit needed"),

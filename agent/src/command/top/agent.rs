@@ -6,7 +6,7 @@
 use crate::export::PORT;
 use crate::http_client::{Address, Failure, Limits, Server, StatusCode, Why, get};
 
-const EXPECTED: &str = "expected http://HOST:PORT, for example http://127.0.0.1:9940";
+const EXPECTED: &str = "expected http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:9940";
 const START: &str =
     "start the agent there (`inferscope run`), or name the address that it listens on (`export.listen`)";
 const LATE: &str = "the node may be short of processor time or the network slow: try again";
