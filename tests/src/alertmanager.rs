@@ -58,6 +58,11 @@ impl Receiver {
         Ok(Self { address, heard, _runtime: runtime })
     }
 
+    /// As if nothing had been sent yet.
+    pub fn forget(&self) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// What was sent to a path so far.
     #[must_use]
     pub fn heard(&self, path: &str) -> Vec<Value> {

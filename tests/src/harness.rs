@@ -180,10 +180,25 @@ impl AgentProcess {
     ///
     /// Where it ends or does not become ready; the text has its log.
     pub fn start_as(rights: Rights, binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
+        Self::start_at(rights, binary, folder, settings, free_address()?)
+    }
+
+    /// The same, at this address.
+    ///
+    /// # Errors
+    ///
+    /// Where it ends or does not become ready; the text has its log.
+    pub fn start_at(
+        rights: Rights,
+        binary: &Path,
+        folder: &Path,
+        settings: &str,
+        listen: SocketAddr,
+    ) -> Result<Self> {
         let binary = rights.reach(folder, binary)?;
         let began = Instant::now();
         loop {
-            match Self::try_start(rights, &binary, folder, settings) {
+            match Self::try_start(rights, &binary, folder, settings, listen) {
                 Err(error) if began.elapsed() < NODE_BUSY_MAX && format!("{error:#}").contains(NODE_BUSY) => {
                     std::thread::sleep(NODE_BUSY_POLL);
                 }
@@ -192,8 +207,13 @@ impl AgentProcess {
         }
     }
 
-    fn try_start(rights: Rights, binary: &Path, folder: &Path, settings: &str) -> Result<Self> {
-        let listen = free_address()?;
+    fn try_start(
+        rights: Rights,
+        binary: &Path,
+        folder: &Path,
+        settings: &str,
+        listen: SocketAddr,
+    ) -> Result<Self> {
         let (config, log) = (folder.join("inferscope.toml"), folder.join("agent.log"));
         std::fs::write(&config, machine::agent_settings(settings))
             .with_context(|| format!("write {}", config.display()))?;

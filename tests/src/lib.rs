@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod page;
 pub mod prometheus;
 pub mod recorded;
+pub mod reference;
 pub mod rights;
 pub(crate) mod skipped;
 pub mod soak;

@@ -14,11 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use inferscope_tests::expression::names;
 use inferscope_tests::oracle::http_get;
 use inferscope_tests::prometheus::Prometheus;
-use inferscope_tests::recorded;
 use inferscope_tests::socket::Endpoint;
 use inferscope_tests::stack::rules::at_once;
 use inferscope_tests::stack::scene::{Place, Scene, load, load_lab};
 use inferscope_tests::stage::{Stage, metrics_text, tool, until};
+use inferscope_tests::{recorded, reference};
 use serde_json::Value;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
@@ -93,6 +93,7 @@ fn every_query_of_every_panel_has_data() {
     let tools = ["prometheus-2/prometheus", "prometheus-2/promtool"].map(|name| stage.tool(name));
     let [Some(prometheus), Some(promtool)] = tools else { return };
     let (first, last) = pages(&stage);
+    check_reference(&last);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let history = recorded::history(&first, &last, now).unwrap();
     recorded::write_blocks(&promtool, &history, stage.path(), &stage.path().join("data")).unwrap();
@@ -126,6 +127,27 @@ fn every_query_of_every_panel_has_data() {
         "{} of {asked} have no data:\n{}",
         failed.len(),
         failed.join("\n")
+    );
+}
+
+/// `docs/metrics.md` has every family that this page or the golden one has, and no other, as they describe themselves.
+fn check_reference(page: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = fs::read_to_string(root.join("golden/metrics.txt")).unwrap();
+    let (tables, unknown) = reference::tables(&[page, &golden]).unwrap();
+    assert_eq!(unknown, Vec::<String>::new(), "families without a section");
+    let path = root.join("../docs/metrics.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (head, shipped) = text.split_at(text.find("## ").unwrap_or(text.len()));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, format!("{head}{tables}")).unwrap();
+        return;
+    }
+    let (there, now) = (reference::names(shipped), reference::names(&tables));
+    let missing: Vec<_> = now.symmetric_difference(&there).collect();
+    assert!(
+        shipped == tables,
+        "docs/metrics.md is not what pages say: UPDATE_GOLDEN=1 writes it; differ: {missing:?}"
     );
 }
 

@@ -14,6 +14,7 @@ use inferscope_tests::client::{self, Options};
 use inferscope_tests::harness::{AgentProcess, ServerProcess};
 use inferscope_tests::oracle::AgentRecord;
 use inferscope_tests::prometheus::{Element, Prometheus, version};
+use inferscope_tests::socket::Endpoint;
 use inferscope_tests::stage::{Stage, metrics_text, records_when, until};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
@@ -234,6 +235,37 @@ fn check_metrics(promtool: &Path, page: &str) {
     let said =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{}: {said}", promtool.display());
+}
+
+/// What `docs/vllm-names.md` says to do with vLLM's own names does it.
+#[test]
+fn names_of_the_servers_own_page_are_made_others_as_documented() {
+    let Some(stage) = Stage::set(SERVER).unwrap() else { return };
+    let Some(binary) = stage.tool("prometheus-2/prometheus") else { return };
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/vllm-names.md")).unwrap();
+    let block = |begin: &str| {
+        let lines = text.lines().skip_while(|line| line.trim_end() != format!("    {begin}"));
+        let lines = lines.take_while(|line| line.starts_with("    ")).map(|line| &line[4..]);
+        lines.collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let server = stage.start_server(&[]).unwrap();
+    let Endpoint::Tcp(address) = server.endpoint else { panic!("{:?}", server.endpoint) };
+    let beside = block("scrape_configs:").replace("127.0.0.1:8000", &address.to_string());
+    let target = format!("  static_configs:\n  - targets: [\"{address}\"]\n");
+    let alone =
+        format!("- job_name: alone\n{target}{}", block("metric_relabel_configs:").replace('\n', "\n  "));
+    let alone = alone.replacen("\nmetric_relabel", "\n  metric_relabel", 1);
+    let config =
+        format!("global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n{beside}{}", alone.trim_end());
+    let prometheus = Prometheus::start(&binary, stage.path(), &config, &[]).unwrap();
+    wait_for(&prometheus, "vllm_engine_time_to_first_token_seconds_count{job=\"vllm\"}", |_| true);
+    wait_for(&prometheus, "vllm_time_to_first_token_seconds_count{job=\"alone\", source=\"engine\"}", |_| {
+        true
+    });
+    assert_eq!(prometheus.query("{__name__=~\"vllm:.*\"}").unwrap(), []);
+    prometheus.stop().unwrap();
+    server.stop().unwrap();
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod run;
 mod setup;
 mod shell;
 mod soak;
+mod stack;
 mod test;
 mod vllm;
 
@@ -60,6 +61,8 @@ enum Verb {
     Faults(faults::Options),
     /// Measure a real vLLM server and compare with the wire; needs CPython 3.12 and 6 GB of disk
     Vllm(vllm::Options),
+    /// Bring up agent, servers, Prometheus, Alertmanager and remedies, and raise each alert by its fault; needs root rights
+    Stack(stack::Options),
     /// Feed every reader of foreign bytes with what nobody has thought of; needs a C++ compiler
     Fuzz(fuzz::Options),
     /// Render the golden files anew
@@ -90,6 +93,7 @@ fn perform(verb: Verb, place: &Place) -> anyhow::Result<ExitCode> {
         Verb::DriftCheck(options) => drift_check::run(place, &options),
         Verb::Faults(options) => faults::run(place, &options),
         Verb::Vllm(options) => vllm::run(place, &options),
+        Verb::Stack(options) => stack::run(place, &options),
         Verb::Fuzz(options) => fuzz::run(place, &options),
         Verb::Golden => golden::run(place),
     }

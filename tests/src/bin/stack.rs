@@ -33,7 +33,8 @@ fn main() -> Result<ExitCode> {
     let folder = tempfile::tempdir()?;
     // Programs run in folders of their own.
     let whole = |path: &Path| path.canonicalize().with_context(|| format!("find {}", path.display()));
-    let (programs, tools, root) = (whole(&arguments.programs)?, whole(&arguments.tools)?, whole(&arguments.root)?);
+    let (programs, tools, root) =
+        (whole(&arguments.programs)?, whole(&arguments.tools)?, whole(&arguments.root)?);
     let services = Tools {
         prometheus: tools.join("prometheus-2/prometheus"),
         alertmanager: tools.join("alertmanager/prometheus-alertmanager"),

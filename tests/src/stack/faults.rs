@@ -22,7 +22,7 @@ pub enum Fault {
     Evaluation,
     Canary,
     CanaryFiles,
-    GpuHangs,
+    PageGone,
     Flood,
     Frozen,
     Restarts,
@@ -54,7 +54,7 @@ impl Fault {
             Self::Evaluation => "an evaluation is 11 points worse",
             Self::Canary => "a model answers the canary's questions otherwise",
             Self::CanaryFiles => "the canary's questions are gone",
-            Self::GpuHangs => "the driver's library does not return",
+            Self::PageGone => "a server's own page of metrics does not come",
             Self::Flood => "three times the connections that are followed",
             Self::Frozen => "the agent's pipeline stands still",
             Self::Restarts => "the agent restarts five times",
@@ -115,7 +115,7 @@ pub const OF_ALERTS: [(&str, Fault); 51] = [
     ("InferscopeAbsent", Fault::Forgotten),
     ("InferscopeStale", Fault::Frozen),
     ("InferscopeLosesEvents", Fault::Flood),
-    ("InferscopeSignalFailed", Fault::GpuHangs),
+    ("InferscopeSignalFailed", Fault::PageGone),
     ("InferscopeRestarts", Fault::Restarts),
 ];
 

@@ -210,10 +210,11 @@ impl Remedy {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The result of the newest entry of a server.
+    /// The result of the newest entry of a server's restarts.
     #[must_use]
     pub fn result(&self, name: &str) -> Option<String> {
-        let entry = self.audit().into_iter().rfind(|entry| entry["workload"] == name)?;
+        let of = |entry: &Value| entry["workload"] == name && entry["remedy"] == "restart";
+        let entry = self.audit().into_iter().rfind(of)?;
         Some(entry["result"].as_str()?.to_owned())
     }
 

@@ -8,11 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{self, Report};
 use crate::harness::{AgentProcess, ServerProcess};
 use crate::lab::group::Group;
 use crate::lab::{RATE, Victim};
+use crate::rights::Rights;
 use crate::socket::Endpoint;
 use crate::stage::until;
 
@@ -117,20 +119,32 @@ impl Scene {
         self.answer_by(HEALTHY)
     }
 
+    /// Sends a signal to the API process of the laboratory's server.
+    ///
+    /// # Errors
+    ///
+    /// Where it is gone.
+    pub fn lab_api(&self, signal: Signal) -> Result<()> {
+        let api = Pid::from_raw(self.victim.api.cast_signed()).context("a process number")?;
+        kill_process(api, signal).context("signal the server")
+    }
+
     #[must_use]
     pub fn files(&self) -> Files<'_> {
         Files { place: &self.place }
     }
 
-    /// Ends the agent and starts it again.
+    /// Ends the agent and starts it again, at the same address.
     ///
     /// # Errors
     ///
     /// Where it does not end or start.
     pub fn restart_agent(self) -> Result<Self> {
         let Self { place, agent, demo, lab, victim, group, settings } = self;
+        let listen = agent.listen;
         agent.stop()?;
-        let agent = AgentProcess::start_with(&place.agent, &place.folder, &settings)?;
+        let rights = Rights::of_environment()?;
+        let agent = AgentProcess::start_at(rights, &place.agent, &place.folder, &settings, listen)?;
         Ok(Self { place, agent, demo, lab, victim, group, settings })
     }
 
@@ -267,6 +281,8 @@ p95_time_per_output_token_warning = "75ms"
 p95_time_per_output_token_critical = "150ms"
 [slow]
 duration = "2s"
+[export]
+opentelemetry = true
 [engine]
 metrics = true
 [gpu]

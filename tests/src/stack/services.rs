@@ -20,11 +20,13 @@ use crate::alertmanager::{Alertmanager, Receiver};
 use crate::oracle::http_get;
 use crate::prometheus::Prometheus;
 use crate::socket::Endpoint;
+use crate::stage::until;
 
 /// Label `instance` of the agent, whatever its port.
 pub const NODE: &str = "node-1";
 /// Path of the receiver that hears of every alert.
 const EVERY: &str = "/every";
+const READY_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The first route: every alert at once, whatever else is told of it.
 const ROUTE: &str = "  routes:
@@ -127,6 +129,21 @@ impl Services {
     /// Where that cannot be written.
     pub fn scrape(&self, address: Option<SocketAddr>) -> Result<()> {
         point(&self.targets, address)
+    }
+
+    /// Waits until the agent is scraped and no alert is left of the start, and begins to listen then.
+    ///
+    /// # Errors
+    ///
+    /// Where that is not soon.
+    pub fn begin(&self) -> Result<()> {
+        let query = |expression: &str| self.prometheus.query(expression).unwrap_or_default();
+        let ready = || (!query("up == 1").is_empty() && query("ALERTS").is_empty()).then_some(());
+        until(READY_MAX, ready).with_context(|| format!("alerts at the start: {:?}", query("ALERTS")))?;
+        let mut log = lock(&self.log);
+        self.receiver.forget();
+        log.clear();
+        Ok(())
     }
 
     /// What was heard so far.
