@@ -1,9 +1,10 @@
 //! Server, agent and load together: starts them as processes, makes load, compares.
 //!
-//! In: paths of the binaries. Out: a [`Comparison`]. Everything started is ended when its guard is
+//! In: paths of the binaries. Out: processes; of [`load`] a comparison. Everything started is ended when its guard is
 //! dropped, whatever the test did.
 
-use std::collections::HashSet;
+mod load;
+
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,34 +15,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::books::tick_over;
-use crate::client::{self, HEADER_CANARY, PROMPT_CANARY};
-use crate::fake_server::{COMPLETION_CANARY, Served};
+use crate::client::{HEADER_CANARY, PROMPT_CANARY};
+use crate::fake_server::COMPLETION_CANARY;
 use crate::machine::{self, patient};
-use crate::oracle::{
-    AgentRecord, Comparison, Source, Truth, compare, fetch_records, http_get, newest_record,
-};
+use crate::oracle::http_get;
 use crate::rights::Rights;
-use crate::skipped;
 use crate::socket::Endpoint;
-use crate::wire::{self, Capture};
+
+pub use load::{evidence, load, load_and_compare, load_scripted};
 
 /// The agent may take this long until it is ready.
 const READY_TIME_MAX: Duration = Duration::from_secs(30);
 /// A process that was asked to end may take this long.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
-/// The agent's records of the last requests may take this long.
-const RECORDS_TIME_MAX: Duration = Duration::from_secs(10);
-/// The agent's list of newest records is read so often while load is made.
-const READ_EVERY: Duration = Duration::from_millis(500);
 /// What the agent says where another one runs.
 const NODE_BUSY: &str = "another inferscope";
 /// Another test run's agent is waited for so long; an agent that stays is the caller's to stop.
 const NODE_BUSY_MAX: Duration = Duration::from_secs(120);
 const NODE_BUSY_POLL: Duration = Duration::from_secs(1);
-/// Requests of which all is told that is known.
-const EVIDENCE_MAX: usize = 3;
-const POLL: Duration = Duration::from_millis(100);
 /// Finer: the time until the agent is ready is measured.
 const READY_POLL: Duration = Duration::from_millis(10);
 
@@ -347,172 +338,4 @@ pub fn agent_command(binary: &Path) -> Command {
 pub fn free_address() -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     Ok(listener.local_addr()?)
-}
-
-/// Makes load, by the wire's times where there is a wire, and compares with the agent's records. Both are
-/// left in `folder`, as `truth.jsonl` and `records.json`.
-///
-/// # Errors
-///
-/// Where the load cannot be made, the capture lost packets, or the agent does not answer.
-pub async fn load_and_compare(
-    agent: SocketAddr,
-    options: &client::Options,
-    folder: &Path,
-) -> Result<Comparison> {
-    let mut options = options.clone();
-    for _ in 1..machine::loads_max() {
-        let comparison = load_once_and_compare(agent, &options, folder).await?;
-        if comparison.passed || !comparison.is_exact() {
-            return Ok(comparison);
-        }
-        println!("only times are off; once more\n{comparison}");
-        options.seed += 1;
-    }
-    load_once_and_compare(agent, &options, folder).await
-}
-
-async fn load_once_and_compare(
-    agent: SocketAddr,
-    options: &client::Options,
-    folder: &Path,
-) -> Result<Comparison> {
-    let mut reader = RecordReader { agent, after: newest_record(agent)?, records: Vec::new() };
-    let truth = {
-        let load = load_scripted(options, folder);
-        tokio::pin!(load);
-        loop {
-            tokio::select! {
-                truth = &mut load => break truth?,
-                // The agent keeps only its newest records.
-                () = tokio::time::sleep(READ_EVERY) => reader.read()?,
-            }
-        }
-    };
-    let Some((source, exchanges)) = truth.best() else { bail!("no request was made") };
-    truth.save(&folder.join("truth.jsonl"))?;
-    reader.settle(exchanges.iter().filter(|exchange| exchange.is_inference()).count())?;
-    let records = serde_json::to_vec_pretty(&reader.records).context("write records as JSON")?;
-    std::fs::write(folder.join("records.json"), records).context("keep the records")?;
-    let (mut exchanges, mut records) = (exchanges.to_vec(), reader.records);
-    skipped::set_aside(agent, &mut exchanges, &mut records)?;
-    let mut comparison = compare(&exchanges, &records, machine::bounds(source));
-    if !comparison.passed {
-        tick_over(agent)?;
-        comparison.told = unseen(agent)?;
-    }
-    Ok(comparison)
-}
-
-/// What an agent says that it did not see or understand, so far.
-fn unseen(agent: SocketAddr) -> Result<Vec<String>> {
-    const FAMILIES: [&str; 3] = [
-        "inferscope_events_lost_total",
-        "inferscope_parse_failures_total",
-        "inferscope_records_incomplete_total",
-    ];
-    let page = http_get(&Endpoint::Tcp(agent), "/metrics")?;
-    let page = String::from_utf8(page).context("read the agent's page")?;
-    let some = |line: &&str| FAMILIES.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
-    Ok(page.lines().filter(some).map(str::to_owned).collect())
-}
-
-/// What the sources and the agent say of the first requests that differ, from the files that a comparison leaves: of an
-/// emulated machine nothing else is left.
-///
-/// # Errors
-///
-/// Where the files cannot be read.
-pub fn evidence(comparison: &Comparison, folder: &Path) -> Result<String> {
-    let truth = std::fs::read_to_string(folder.join("truth.jsonl")).context("read what passed")?;
-    let records = std::fs::read(folder.join("records.json")).context("read the records")?;
-    let records: Vec<AgentRecord> = serde_json::from_slice(&records).context("read the records")?;
-    let mut ids: Vec<&str> = comparison.mismatches.iter().map(|one| one.request_id.as_str()).collect();
-    ids.dedup();
-    let mut text = String::new();
-    for id in ids.into_iter().take(EVIDENCE_MAX) {
-        text.extend(truth.lines().filter(|line| line.contains(id)).map(|line| format!("{line}\n")));
-        for record in records.iter().filter(|record| record.request_id.as_deref() == Some(id)) {
-            text += &format!("record: {}\n", serde_json::to_string(record)?);
-        }
-    }
-    Ok(text)
-}
-
-/// As [`load`], with what the server has logged, where it follows scripts.
-///
-/// # Errors
-///
-/// As [`load`].
-pub async fn load_scripted(options: &client::Options, folder: &Path) -> Result<Truth> {
-    let mut truth = load(options, folder).await?;
-    if !options.scenarios.is_empty() {
-        truth.add_served(&fetch_served(&options.endpoint)?);
-    }
-    Ok(truth)
-}
-
-/// What a server that follows scripts has logged.
-fn fetch_served(server: &Endpoint) -> Result<Vec<Served>> {
-    let body = http_get(server, "/__script/log")?;
-    let lines = serde_json::Deserializer::from_slice(&body).into_iter();
-    lines.collect::<Result<_, _>>().context("read the server's log")
-}
-
-/// Takes the agent's records as they come.
-struct RecordReader {
-    agent: SocketAddr,
-    after: u64,
-    records: Vec<AgentRecord>,
-}
-
-impl RecordReader {
-    fn read(&mut self) -> Result<()> {
-        let new = fetch_records(self.agent, self.after)?;
-        self.after = new.last().map_or(self.after, |record| record.seq);
-        self.records.extend(new);
-        Ok(())
-    }
-
-    /// Reads until there are enough, and a little longer: one too many would come late.
-    fn settle(&mut self, expected: usize) -> Result<()> {
-        let began = Instant::now();
-        self.read()?;
-        while self.records.len() < expected && began.elapsed() < patient(RECORDS_TIME_MAX) {
-            std::thread::sleep(POLL);
-            self.read()?;
-        }
-        std::thread::sleep(POLL);
-        self.read()
-    }
-}
-
-/// Makes load and says what passed.
-///
-/// # Errors
-///
-/// Where the load cannot be made or the capture lost packets.
-pub async fn load(options: &client::Options, folder: &Path) -> Result<Truth> {
-    let port = options.endpoint.port();
-    let capture = port.map(|port| Capture::start(port, folder)).transpose()?;
-    let report = client::run(options, |_| ()).await?;
-    if let Some(failure) = report.failures.first() {
-        bail!("{failure} ({} failures)", report.failures.len());
-    }
-    let mut truth = Truth::new(Source::Client, report.exchanges);
-    if let (Some(capture), Some(port)) = (capture, port) {
-        truth.add(Source::Wire, wire::read(&capture.stop()?.path, port)?);
-        check_capture(&truth)?;
-    }
-    Ok(truth)
-}
-
-/// Whatever the client saw must be in the capture; what it sent to a server just closing may not.
-fn check_capture(truth: &Truth) -> Result<()> {
-    let captured: HashSet<_> = truth.of(Source::Wire).iter().map(|one| &one.request_id).collect();
-    let seen = truth.of(Source::Client).iter().filter(|one| one.status.is_some());
-    match seen.map(|one| &one.request_id).find(|id| !captured.contains(id)) {
-        Some(id) => bail!("the capture misses request {}", id.as_deref().unwrap_or("without id")),
-        None => Ok(()),
-    }
 }

@@ -185,7 +185,8 @@ pub fn load(
     let options = mix.parse().map(|mix| client::Options {
         rate: Some(rate),
         requests: (rate * time.as_secs_f64()) as usize,
-        concurrency: 256,
+        // Servers that stand still do not fill the agent's table.
+        concurrency: CONNECTIONS_MAX / 4,
         mix,
         scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
         models: vec![model.to_owned()],
