@@ -40,25 +40,27 @@ const SECTIONS: [(&str, bool, &[&str]); 8] = [
 /// Added by Prometheus, or of a bucket.
 const NO_LABEL: [&str; 1] = ["le"];
 
-/// One family of any page.
-#[derive(Default)]
-struct Described {
-    kind: String,
-    help: String,
-    labels: BTreeSet<String>,
+/// A family, as a row has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    pub kind: String,
+    pub help: String,
+    pub labels: BTreeSet<String>,
 }
+
+pub type Families = BTreeMap<String, Described>;
 
 /// The families of all pages.
 ///
 /// # Errors
 ///
 /// Where one is no page.
-fn families(pages: &[&str]) -> Result<BTreeMap<String, Described>> {
-    let mut all: BTreeMap<String, Described> = BTreeMap::new();
+pub fn families(pages: &[&str]) -> Result<Families> {
+    let mut all = Families::new();
     for page in pages {
         for (name, Family { kind, help, samples }) in page::read(page, Format::Text)? {
             let described = all.entry(name).or_default();
-            (described.kind, described.help) = (kind, help);
+            (described.kind, described.help) = (kind, help.trim_end_matches('.').to_owned());
             let labels = samples.into_iter().flat_map(|sample| sample.labels.into_keys());
             described.labels.extend(labels.filter(|label| !NO_LABEL.contains(&label.as_str())));
         }
@@ -66,40 +68,42 @@ fn families(pages: &[&str]) -> Result<BTreeMap<String, Described>> {
     Ok(all)
 }
 
-/// The tables of all families on the pages; and the names that are in no section.
-///
-/// # Errors
-///
-/// Where one is no page.
-pub fn tables(pages: &[&str]) -> Result<(String, Vec<String>)> {
-    let mut left = families(pages)?;
+/// Those of such tables.
+#[must_use]
+pub fn read(text: &str) -> Families {
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.strip_suffix(" |")?.split(" | ").collect();
+        let [name, kind, labels, help @ ..] = cells.as_slice() else { return None };
+        let labels = labels.split(", ").map(|label| label.trim_matches('`').to_owned());
+        let labels = labels.filter(|label| !label.is_empty()).collect();
+        Some((
+            name.trim_end_matches('`').to_owned(),
+            Described { kind: (*kind).to_owned(), help: help.join(" | "), labels },
+        ))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// The tables of families; and the names that are in no section.
+#[must_use]
+pub fn tables(families: &Families) -> (String, Vec<String>) {
+    let mut left = families.clone();
     let mut text = String::new();
     for (section, stable, beginnings) in SECTIONS {
-        let of_section: Vec<String> = left
-            .keys()
-            .filter(|name| beginnings.iter().any(|begin| name.starts_with(begin)))
-            .cloned()
-            .collect();
         let promise = if stable { "stable" } else { "may change with any version" };
-        writeln!(
+        let _ = write!(
             text,
-            "## {section}\n\nNames and labels: {promise}.\n\n| Family | Type | Labels | What |\n|---|---|---|---|"
-        )?;
-        for name in of_section {
-            let Some(Described { kind, help, labels }) = left.remove(&name) else { continue };
+            "## {section}\n\nNames and labels: {promise}.\n\n| Family | Type | Labels | What |\n|---|---|---|---|\n"
+        );
+        for (name, Described { kind, help, labels }) in
+            left.extract_if(.., |name, _| beginnings.iter().any(|begin| name.starts_with(begin)))
+        {
             let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-            let help = help.trim_end_matches('.').replace('|', "\\|");
-            writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", "))?;
+            let _ = writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
         }
         text.push('\n');
     }
-    Ok((text, left.into_keys().collect()))
-}
-
-/// Names of the families in such tables.
-#[must_use]
-pub fn names(text: &str) -> BTreeSet<&str> {
-    text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect()
+    (text.trim_end().to_owned() + "\n", left.into_keys().collect())
 }
 
 #[cfg(test)]
@@ -107,11 +111,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_are_told_once_with_the_labels_of_all_pages() {
+    fn families_are_told_once_with_the_labels_of_all_pages_and_read_back() {
         let one = "# HELP gpu_a A.\n# TYPE gpu_a gauge\ngpu_a{gpu=\"0\"} 1\n# HELP odd O.\n# TYPE odd gauge\nodd 1\n";
         let other = "# HELP gpu_a A.\n# TYPE gpu_a gauge\ngpu_a{uuid=\"x\"} 1\n";
-        let (text, odd) = tables(&[one, other]).unwrap();
+        let families = families(&[one, other]).unwrap();
+        let (text, odd) = tables(&families);
         assert!(text.contains("\n| `gpu_a` | gauge | `gpu`, `uuid` | A |\n"), "{text}");
-        assert_eq!((odd, names(&text).into_iter().collect()), (vec!["odd".to_owned()], vec!["gpu_a"]));
+        assert_eq!((odd, &read(&text)["gpu_a"]), (vec!["odd".to_owned()], &families["gpu_a"]));
     }
 }
