@@ -175,11 +175,15 @@ impl Root {
 
     /// Starts what is installed and waits for its page, where the changed configuration has it.
     fn page(&self) -> String {
+        self.page_of(&["/usr/bin/inferscope", "run"])
+    }
+
+    fn page_of(&self, arguments: &[&str]) -> String {
         let began = Instant::now();
         let log = self.path("log");
         loop {
             let file = File::create(&log).unwrap();
-            let mut command = self.inside("ro", &["/usr/bin/inferscope", "run"]);
+            let mut command = self.inside("ro", arguments);
             let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
             let mut agent = Running(child);
             while agent.0.try_wait().unwrap().is_none() && began.elapsed() < PAGE_WITHIN {
@@ -351,4 +355,40 @@ fn rpm_installs_runs_upgrades_and_erases() {
     for gone in ["usr/bin/inferscope", UNIT, "usr/share/inferscope", "usr/share/doc/inferscope"] {
         assert!(!root.has(gone), "{gone}");
     }
+}
+
+/// What the Containerfile puts on its base, which is Debian 12, runs in a namespace as its last lines say. No engine builds it here.
+#[test]
+fn the_contents_of_the_image_run() {
+    let Some(root) = Root::unpack() else { return };
+    let release = Path::new(SERVER).ancestors().nth(2).unwrap().join("release");
+    if !release.join("inferscope").is_file() {
+        return skip("there is no release build: `cargo xtask package` makes one");
+    }
+    let text = shipped("deploy/container/Containerfile");
+    let (mut copied, mut words) = (0, Vec::new());
+    for line in text.lines() {
+        match line.split_once(' ') {
+            Some(("ARG", base)) => assert_eq!(base, "BASE=debian:12-slim"),
+            Some(("COPY", paths)) => {
+                let (from, to) = paths.split_once(' ').unwrap();
+                let from = match from.strip_prefix("target/release/") {
+                    Some(built) => release.join(built),
+                    None => workspace().join(from),
+                };
+                let to = root.path(to.trim_start_matches('/'));
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::copy(&from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+                copied += 1;
+            }
+            Some(("ENTRYPOINT" | "CMD", list)) => {
+                words.extend(serde_json::from_str::<Vec<String>>(list).unwrap())
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(copied, 2);
+    root.change_config();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    assert!(root.page_of(&words).contains("inferscope_build_info"));
 }

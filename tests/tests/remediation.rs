@@ -5,14 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use inferscope_tests::alertmanager::{Alertmanager, Receiver};
+use inferscope_tests::prometheus::Prometheus;
 use inferscope_tests::skip;
 use inferscope_tests::stack::remedy::{BROKEN, MENDED, Remedy};
 use inferscope_tests::stack::scene::Place;
 use inferscope_tests::stack::services::{Services, Tools};
 use inferscope_tests::stage::{Stage, until};
+use serde_json::{Value, json};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
 /// A playbook takes seconds, and the wait for what it did some more.
@@ -97,4 +102,121 @@ fn a_server_that_ends_is_started_again_or_a_person_is_told() {
 
 fn remedy_log(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("remedy/rulebook.log")).unwrap_or_default()
+}
+
+/// A model of two revisions, and a server that commands do something to.
+const SETTINGS: &str = r#"
+dry_run: false
+cool_down: COOL_DOWN
+limit_per_hour: 2
+recovers_within: 10
+looks_every: 1
+audit: FOLDER/audit.jsonl
+prometheus: http://PROMETHEUS
+alertmanager: http://ALERTMANAGER
+targets:
+  - workload: chat
+    models: [granite]
+    commands:
+      restart: [touch, FOLDER/restarted]
+      drain: [touch, FOLDER/drained]
+      retrain: [touch, FOLDER/retrained]
+    revisions: { current: FOLDER/current, previous: FOLDER/previous }
+  - workload: bare
+"#;
+
+/// The playbook by itself, as the rulebook runs it.
+struct Playbook {
+    environment: PathBuf,
+    folder: PathBuf,
+}
+
+impl Playbook {
+    /// Answers an alert with these labels; the newest entry of the audit.
+    fn run(&self, remedy: &str, labels: &Value) -> Value {
+        let playbook =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/remediation/playbooks/remediate.yml");
+        let variables = json!({
+            "remedy": remedy,
+            "settings_file": self.folder.join("settings.yml"),
+            "ansible_eda": { "event": { "status": "firing", "labels": labels, "annotations": {} } },
+            "ansible_python_interpreter": self.environment.join("bin/python3"),
+        });
+        let mut command = Command::new(self.environment.join("bin/ansible-playbook"));
+        command.args(["--inventory", "node-1,", "--connection", "local"]).arg(playbook);
+        command.arg("--extra-vars").arg(variables.to_string()).env("HOME", &self.folder);
+        let output = command.current_dir(&self.folder).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        let audit = std::fs::read_to_string(self.folder.join("audit.jsonl")).unwrap_or_default();
+        audit.lines().next_back().map_or(Value::Null, |line| serde_json::from_str(line).unwrap())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
+    }
+}
+
+#[test]
+fn each_remedy_does_what_it_says_within_its_limits() {
+    let Some(stage) = Stage::set(SERVER).unwrap() else { return };
+    let programs =
+        ["prometheus-2/prometheus", "alertmanager/prometheus-alertmanager", "remediation/bin/python3"];
+    let [Some(prometheus), Some(alertmanager), Some(python)] = programs.map(|name| stage.tool(name)) else {
+        return;
+    };
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let receiver = Receiver::start().unwrap();
+    let alertmanager = Alertmanager::start(&alertmanager, &deploy, stage.path(), &receiver).unwrap();
+    // No alert fires in it: whatever was done has helped.
+    let prometheus = Prometheus::start(&prometheus, stage.path(), "scrape_configs: []\n", &[]).unwrap();
+    let folder = stage.path().join("remedies");
+    for revision in ["one", "two"] {
+        std::fs::create_dir_all(folder.join(revision)).unwrap();
+    }
+    symlink(folder.join("two"), folder.join("current")).unwrap();
+    symlink(folder.join("one"), folder.join("previous")).unwrap();
+    let settle = |cool_down: &str| {
+        let text = SETTINGS
+            .replace("COOL_DOWN", cool_down)
+            .replace("FOLDER", &folder.display().to_string())
+            .replace("PROMETHEUS", &prometheus.address.to_string())
+            .replace("ALERTMANAGER", &alertmanager.address.to_string());
+        std::fs::write(folder.join("settings.yml"), text).unwrap();
+    };
+    settle("600");
+    let playbook =
+        Playbook { environment: python.ancestors().nth(2).unwrap().to_owned(), folder: folder.clone() };
+    let of_model = json!({ "alertname": "ModelAccuracyCritical", "model": "granite" });
+    let of_server = json!({ "alertname": "ServerDown", "workload": "chat", "instance": "node-1" });
+    let is = |entry: &Value, verdict: &str, result: &str| {
+        assert_eq!((&entry["verdict"], &entry["result"]), (&verdict.into(), &result.into()), "{entry}");
+    };
+
+    is(&playbook.run("rollback", &of_model), "outcome", "recovered");
+    assert_eq!(folder.join("current").canonicalize().unwrap(), folder.join("one"));
+    assert!(playbook.has("restarted"), "the server loads it anew");
+    is(&playbook.run("retrain", &of_model), "outcome", "done");
+    assert!(playbook.has("retrained"));
+    // Of a GPU: every server of the node, of which one cannot be drained; and of another node none.
+    let of_gpu = |node: &str| json!({ "alertname": "GPULost", "gpu": "0", "instance": node });
+    let before = playbook.run("drain", &of_gpu("node-2"));
+    assert_eq!((&before["remedy"], playbook.has("drained")), (&"retrain".into(), false));
+    is(&playbook.run("drain", &of_gpu("node-1")), "impossible", "nothing done");
+    assert!(playbook.has("drained"));
+
+    is(&playbook.run("restart", &of_server), "outcome", "recovered");
+    std::fs::remove_file(folder.join("restarted")).unwrap();
+    is(&playbook.run("restart", &of_server), "cooling down", "nothing done");
+    settle("0");
+    is(&playbook.run("restart", &of_server), "outcome", "recovered");
+    std::fs::remove_file(folder.join("restarted")).unwrap();
+    is(&playbook.run("restart", &of_server), "beyond the limit", "nothing done");
+    assert!(!playbook.has("restarted"));
+    let told = || {
+        receiver.heard("/on-call").into_iter().find(|said| said.to_string().contains("2 times in an hour"))
+    };
+    until(DONE_MAX, told).unwrap_or_else(|| panic!("{:?}", receiver.heard("/on-call")));
+    prometheus.stop().unwrap();
+    alertmanager.stop().unwrap();
 }
