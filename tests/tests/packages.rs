@@ -382,7 +382,7 @@ fn the_contents_of_the_image_run() {
                 copied += 1;
             }
             Some(("ENTRYPOINT" | "CMD", list)) => {
-                words.extend(serde_json::from_str::<Vec<String>>(list).unwrap())
+                words.extend(serde_json::from_str::<Vec<String>>(list).unwrap());
             }
             _ => {}
         }

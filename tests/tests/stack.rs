@@ -37,7 +37,7 @@ fn every_alert_is_raised_by_its_fault_and_none_before() {
         tests: root.to_owned(),
         folder: stage.path().to_owned(),
     };
-    let report = run(&tools, place, Some(ansible)).unwrap();
+    let report = run(&tools, place, ansible).unwrap();
     println!("{report}");
     assert!(report.holds(), "{report}");
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use inferscope_tests::stack::remedy::Remedy;
 use inferscope_tests::stack::run;
@@ -47,11 +47,10 @@ fn main() -> Result<ExitCode> {
         folder: folder.path().to_owned(),
     };
     let ansible = tools.join("remediation");
-    let missing = Remedy::missing(&ansible);
-    if let Some(why) = &missing {
-        println!("stack: no remedies: {why}");
+    if let Some(why) = Remedy::missing(&ansible) {
+        bail!("remedies cannot be tried: {why}");
     }
-    let report = run(&services, place, missing.is_none().then_some(ansible.as_path()))?;
+    let report = run(&services, place, &ansible)?;
     print!("{report}");
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)

@@ -55,27 +55,20 @@ const LONGER: &str =
 /// Changes of the start in one window that raise an alert, and one more.
 const RESTARTS: usize = 5;
 
-/// Plays it. `ansible`: the environment of the remedies, where there is one.
+/// Plays it. `ansible`: the environment of the remedies.
 ///
 /// # Errors
 ///
 /// Where something does not start, or a fault cannot be done here.
-pub fn run(tools: &Tools, place: Place, ansible: Option<&Path>) -> Result<Report> {
-    let mut remedy = ansible.map(|tools| Remedy::start(tools, &place)).transpose()?;
-    let rules = ansible.map(|_| Remedy::agent_rules(&place.folder)).unwrap_or_default();
+pub fn run(tools: &Tools, place: Place, ansible: &Path) -> Result<Report> {
+    let mut remedy = Remedy::start(ansible, &place)?;
+    let rules = Remedy::agent_rules(&place.folder);
     say("everything that is measured starts");
     // The services take a moment to start, too.
     let scene = Scene::start(place, GPU_FAULTS - FAULTS - Duration::from_secs(4), &rules)?;
-    let listen = remedy.as_ref().map_or(([127, 0, 0, 1], 9).into(), |remedy| remedy.listen);
-    let services = Services::start(tools, &scene.place, scene.agent.listen, listen)?;
-    if let Some(remedy) = &mut remedy {
-        remedy.start_rulebook(
-            &tools.deploy,
-            services.prometheus.address,
-            services.alertmanager.address,
-            false,
-        )?;
-    }
+    let services = Services::start(tools, &scene.place, scene.agent.listen, remedy.listen)?;
+    let (to, from) = (services.prometheus.address, services.alertmanager.address);
+    remedy.start_rulebook(&tools.deploy, to, from, false)?;
     let feeder = Feeder::start(&scene.place.folder, WELL)?;
     let mut play = Play {
         began: Instant::now(),
@@ -100,7 +93,7 @@ struct Play {
     began: Instant,
     scene: Scene,
     services: Services,
-    remedy: Option<Remedy>,
+    remedy: Remedy,
     feeder: Option<Feeder>,
     /// When each began.
     faults: BTreeMap<Fault, Instant>,
@@ -168,10 +161,8 @@ impl Play {
             self.begin(fault);
             drop(load(&demo, model, mix, &[scenario], rate, BAD));
         }
-        if let Some(remedy) = &self.remedy {
-            remedy.kill(MENDED)?;
-            remedy.kill(BROKEN)?;
-        }
+        self.remedy.kill(MENDED)?;
+        self.remedy.kill(BROKEN)?;
         self.begin(Fault::ServerKilled);
         for (done, fault) in LAB {
             self.begin(fault);
@@ -245,23 +236,22 @@ impl Play {
         Ok(self)
     }
 
+    /// What became of the servers that were killed.
+    fn loops(&self) -> Vec<Loop> {
+        let result = |server: &str| {
+            let over = || self.remedy.result(server).filter(|result| result != "begun");
+            until(REMEDIED_MAX, over).unwrap_or_else(|| "nothing".to_owned())
+        };
+        let mended =
+            Loop { server: MENDED.to_owned(), result: result(MENDED), expected: "recovered", told: None };
+        let broken =
+            Loop { server: BROKEN.to_owned(), result: result(BROKEN), expected: "failed: ", told: None };
+        let told = until(HEARD_MAX, || self.services.heard().get("RemediationFailed")?.arrived).is_some();
+        vec![mended, Loop { told: Some(told), ..broken }]
+    }
+
     fn report(self, false_alerts: Vec<String>) -> Result<Report> {
-        let loops = self.remedy.as_ref().map(|remedy| {
-            [(MENDED, "recovered"), (BROKEN, "failed: ")].map(|(server, expected)| {
-                let over = || remedy.result(server).filter(|result| result != "begun");
-                let result = until(REMEDIED_MAX, over).unwrap_or_else(|| "nothing".to_owned());
-                Loop { server: server.to_owned(), result, expected }
-            })
-        });
-        let told = self.services.heard().contains_key("RemediationFailed");
-        let loops = loops.map(|mut loops| {
-            loops[1].result +=
-                if told { "; RemediationFailed reached a receiver" } else { "; nobody was told" };
-            if !told {
-                loops[1].expected = "told";
-            }
-            loops.to_vec()
-        });
+        let loops = self.loops();
         let heard = self.services.heard();
         let row = |(alert, severity): &(String, String)| {
             let fault = faults::of(alert)?;
@@ -282,7 +272,7 @@ impl Play {
         let without_fault = unknown.map(|(name, _)| name.clone()).collect();
         self.services.stop()?;
         self.scene.stop()?;
-        self.remedy.map_or(Ok(()), Remedy::stop)?;
+        self.remedy.stop()?;
         Ok(Report { rows, false_alerts, without_fault, loops })
     }
 }

@@ -32,12 +32,14 @@ pub struct Loop {
     /// As the audit has it.
     pub result: String,
     pub expected: &'static str,
+    /// Where it failed: whether that reached a receiver.
+    pub told: Option<bool>,
 }
 
 impl Loop {
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.result.starts_with(self.expected)
+        self.result.starts_with(self.expected) && self.told != Some(false)
     }
 }
 
@@ -49,8 +51,7 @@ pub struct Report {
     pub false_alerts: Vec<String>,
     /// Names of alerts that no fault is known for.
     pub without_fault: Vec<String>,
-    /// `None` where remedies cannot be tried here, which has been told.
-    pub loops: Option<Vec<Loop>>,
+    pub loops: Vec<Loop>,
 }
 
 impl Report {
@@ -59,7 +60,7 @@ impl Report {
         self.rows.iter().all(Row::holds)
             && self.false_alerts.is_empty()
             && self.without_fault.is_empty()
-            && self.loops.as_ref().is_none_or(|loops| loops.iter().all(Loop::holds))
+            && self.loops.iter().all(Loop::holds)
     }
 }
 
@@ -83,9 +84,14 @@ impl fmt::Display for Report {
             [] => writeln!(f, "Before the first fault: no alert")?,
             names => writeln!(f, "Before the first fault: {}  <-- FALSE", names.join(", "))?,
         }
-        for one in self.loops.iter().flatten() {
+        for one in &self.loops {
             let mark = if one.holds() { "" } else { "  <-- WRONG" };
-            writeln!(f, "Remedy of the server `{}`: {}{mark}", one.server, one.result)?;
+            let told = match one.told {
+                None => "",
+                Some(true) => "; RemediationFailed reached a receiver",
+                Some(false) => "; nobody was told",
+            };
+            writeln!(f, "Remedy of the server `{}`: {}{told}{mark}", one.server, one.result)?;
         }
         Ok(())
     }
