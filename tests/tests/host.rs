@@ -16,6 +16,7 @@ use inferscope_tests::stage::agent_binary;
 const EXPOSURE_MAX: &str = "25";
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
+const UNIT: &str = "inferscope.service";
 /// That of RHEL 9.
 const GLIBC: u32 = 34;
 
@@ -35,13 +36,15 @@ fn the_binary_needs_no_newer_c_library_than_the_oldest_host_has() {
     assert!(needed.last().is_some_and(|newest| *newest <= GLIBC), "glibc 2.{needed:?}");
 }
 
-/// What systemd says of the unit, or of one with another line.
-fn analyze(arguments: &[&str], change: impl Fn(String) -> String) -> Option<Output> {
+/// What systemd says of a unit below `deploy`, or of one with another line.
+fn analyze(unit: &str, arguments: &[&str], change: impl Fn(String) -> String) -> Option<Output> {
     let folder = tempfile::tempdir().unwrap();
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/inferscope.service");
-    // The program need not be installed; any other that is stands for it.
-    let text = std::fs::read_to_string(unit).unwrap().replace("/usr/bin/inferscope", "/bin/true");
-    let copy = folder.path().join("inferscope.service");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(unit);
+    let copy = folder.path().join(shipped.file_name().unwrap());
+    // The programs need not be installed; any other that is stands for them.
+    let text = std::fs::read_to_string(shipped).unwrap();
+    let text = text.replace("/usr/bin/inferscope", "/bin/true");
+    let text = text.replace("/opt/inferscope-remediation/bin/ansible-rulebook", "/bin/true");
     std::fs::write(&copy, change(text)).unwrap();
     let output = Command::new("systemd-analyze").args(arguments).arg(&copy).output();
     if output.is_err() {
@@ -55,13 +58,15 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn systemd_takes_the_unit_as_it_is() {
+fn systemd_takes_the_units_as_they_are() {
     let verify = &["verify", "--man=no"];
-    let Some(output) = analyze(verify, |text| text) else { return };
-    let said_of_unit = said(&output);
-    assert!(output.status.success() && !said_of_unit.contains("inferscope.service"), "{said_of_unit}");
+    for unit in [UNIT, "remediation/inferscope-remediation.service"] {
+        let Some(output) = analyze(unit, verify, |text| text) else { return };
+        let said_of_unit = said(&output);
+        assert!(output.status.success() && !said_of_unit.contains("inferscope"), "{said_of_unit}");
+    }
     // That it can fail.
-    let wrong = analyze(verify, |text| text.replace("Type=notify", "Type=tells")).unwrap();
+    let wrong = analyze(UNIT, verify, |text| text.replace("Type=notify", "Type=tells")).unwrap();
     assert!(said(&wrong).contains("inferscope.service"), "{}", said(&wrong));
 }
 
@@ -69,9 +74,9 @@ fn systemd_takes_the_unit_as_it_is() {
 fn the_unit_leaves_little_open() {
     let threshold = format!("--threshold={EXPOSURE_MAX}");
     let security = &["security", "--offline=true", &threshold];
-    let Some(output) = analyze(security, |text| text) else { return };
+    let Some(output) = analyze(UNIT, security, |text| text) else { return };
     assert!(output.status.success(), "{}", said(&output));
-    let open = analyze(security, |text| {
+    let open = analyze(UNIT, security, |text| {
         text.replace("NoNewPrivileges=yes", "")
             .replace("Restrict", "#Restrict")
             .replace("Protect", "#Protect")

@@ -17,12 +17,20 @@ const KUBERNETES: [&str; 2] = ["1.30", "1.37"];
 /// Kinds of others, whose schemas are not Kubernetes' own.
 const FOREIGN: [&str; 2] = ["podmonitor.yaml", "prometheusrule.yaml"];
 /// Placeholders of the source: what stands there in the base, and in the chart.
-const PLACES: [(&str, &str, &str); 3] = [
+const PLACES: [(&str, &str, &str); 6] = [
     ("@namespace@", "inferscope", "{{ .Release.Namespace }}"),
     (
         "@image@",
         "inferscope:0.1.0",
         "\"{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}\"",
+    ),
+    ("@probe_scheme@", "HTTP", "{{ ternary \"HTTPS\" \"HTTP\" .Values.endpoint.tls }}"),
+    ("@scrape_scheme@", "http", "{{ ternary \"https\" \"http\" .Values.endpoint.tls }}"),
+    // A line that only the chart may have.
+    (
+        "@scrape_more@\n",
+        "",
+        "      {{- with .Values.podMonitor.endpoint }}\n      {{- toYaml . | nindent 6 }}\n      {{- end }}\n",
     ),
     ("@monitoring_namespace@", "monitoring", "{{ .Values.monitoringNamespace }}"),
 ];
