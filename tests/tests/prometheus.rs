@@ -252,12 +252,11 @@ fn names_of_the_servers_own_page_are_made_others_as_documented() {
     let server = stage.start_server(&[]).unwrap();
     let Endpoint::Tcp(address) = server.endpoint else { panic!("{:?}", server.endpoint) };
     let beside = block("scrape_configs:").replace("127.0.0.1:8000", &address.to_string());
-    let target = format!("  static_configs:\n  - targets: [\"{address}\"]\n");
-    let alone =
-        format!("- job_name: alone\n{target}{}", block("metric_relabel_configs:").replace('\n', "\n  "));
-    let alone = alone.replacen("\nmetric_relabel", "\n  metric_relabel", 1);
+    let relabel = block("metric_relabel_configs:").replace('\n', "\n    ");
+    let targets = format!("    static_configs:\n      - targets: [\"{address}\"]");
+    let alone = format!("  - job_name: alone\n{targets}\n    {relabel}");
     let config =
-        format!("global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n{beside}{}", alone.trim_end());
+        format!("global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n{beside}{}\n", alone.trim_end());
     let prometheus = Prometheus::start(&binary, stage.path(), &config, &[]).unwrap();
     wait_for(&prometheus, "vllm_engine_time_to_first_token_seconds_count{job=\"vllm\"}", |_| true);
     wait_for(&prometheus, "vllm_time_to_first_token_seconds_count{job=\"alone\", source=\"engine\"}", |_| {
