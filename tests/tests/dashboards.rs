@@ -1,7 +1,9 @@
-//! Are the dashboards what their source makes them, and does every query of every panel have data in a real Prometheus?
+//! Are the dashboards what their source makes them; is every alert raised by its fault; and has every query of every panel data in a
+//! real Prometheus?
 //!
-//! `UPDATE_GOLDEN=1` writes them. Needs the builders of Grafana's schema, which `cargo xtask setup` fetches; for the queries
-//! root, the agent's binary, and Prometheus with promtool.
+//! `UPDATE_GOLDEN=1` writes dashboards and the reference of metrics. Needs the builders of Grafana's schema, which
+//! `cargo xtask setup` fetches; for alerts and queries root, the agent's binary, Prometheus with promtool, Alertmanager, and
+//! ansible-rulebook with supervisor and Java.
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
@@ -12,27 +14,18 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use inferscope_tests::expression::names;
-use inferscope_tests::oracle::http_get;
 use inferscope_tests::prometheus::Prometheus;
-use inferscope_tests::socket::Endpoint;
+use inferscope_tests::stack::remedy::Remedy;
 use inferscope_tests::stack::rules::at_once;
-use inferscope_tests::stack::scene::{Place, Scene, load, load_lab};
-use inferscope_tests::stage::{Stage, metrics_text, tool, until};
-use inferscope_tests::{recorded, reference};
+use inferscope_tests::stack::run;
+use inferscope_tests::stack::scene::Place;
+use inferscope_tests::stack::services::Tools;
+use inferscope_tests::stage::{Stage, tool, until};
+use inferscope_tests::{recorded, reference, skip};
 use serde_json::Value;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_inferscope-demo-server");
-/// The faults of the GPUs of the scenario begin here.
-const AGE: Duration = Duration::from_secs(100);
-/// Load, in which all that there is to see happens: a minute in which is learnt what is usual, and something else; two runs of
-/// the canary.
-const LOAD: Duration = Duration::from_secs(100);
-const USUAL: Duration = Duration::from_secs(75);
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Errors, empty answers and slow ones.
-const SCENARIOS: [&str; 3] = ["server-error", "empty", "slow-first"];
-/// What the demonstration server answers when something has changed.
-const CHANGED: &str = r#"{"head_after_us": 300000, "content": 24, "says": " A"}"#;
 /// What Grafana puts in a query, and what is put there here. `$__range` is the dashboard's own.
 const VARIABLES: [(&str, &str); 6] = [
     ("$__rate_interval", "5m"),
@@ -43,9 +36,6 @@ const VARIABLES: [(&str, &str); 6] = [
     ("$price", "2"),
 ];
 
-/// What comes last on the page.
-const LAST: [&str; 4] =
-    ["canary_flips{", "drift_change_ratio{", "mmlu_score_fallen{", "drift_file_failures_total{"];
 /// Families that are on a page only where something is in another's way.
 const RARE: [&str; 3] =
     ["canary_wait_seconds_total", "drift_change_difference", "drift_requests_uncompared_total"];
@@ -90,21 +80,52 @@ fn the_dashboards_are_what_their_source_makes_them() {
     assert_eq!(made, dashboards().into_keys().collect());
 }
 
+/// What `cargo xtask stack` shows, with the programs of the tests; and what its agent had on its page as history.
 #[test]
-fn every_query_of_every_panel_has_data() {
+fn every_alert_is_raised_by_its_fault_and_every_query_of_every_panel_has_data() {
     let Some(stage) = Stage::set(SERVER).unwrap() else { return };
-    let tools = ["prometheus-2/prometheus", "prometheus-2/promtool"].map(|name| stage.tool(name));
-    let [Some(prometheus), Some(promtool)] = tools else { return };
-    let (first, last) = pages(&stage);
-    check_reference(&last, &stage.agent);
+    let programs = [
+        "prometheus-2/prometheus",
+        "prometheus-2/promtool",
+        "alertmanager/prometheus-alertmanager",
+        "remediation/bin/python3",
+    ];
+    let [Some(prometheus), Some(promtool), Some(alertmanager), Some(python)] =
+        programs.map(|name| stage.tool(name))
+    else {
+        return;
+    };
+    let ansible = python.ancestors().nth(2).unwrap();
+    if let Some(why) = Remedy::missing(ansible) {
+        return skip(&why);
+    }
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tools = Tools { prometheus: prometheus.clone(), alertmanager, deploy: tests.join("../deploy") };
+    let place = Place {
+        agent: stage.agent.clone(),
+        programs: Path::new(SERVER).parent().unwrap().to_owned(),
+        tests: tests.to_owned(),
+        folder: stage.path().to_owned(),
+    };
+    let report = run(&tools, place, ansible).unwrap();
+    println!("{report}");
+    assert!(report.holds(), "{report}");
+    let (first, last) = &report.pages;
+    check_reference(last, &stage.agent);
+    check_queries(&stage, &prometheus, &promtool, (first, last));
+}
+
+fn check_queries(stage: &Stage, prometheus: &Path, promtool: &Path, (first, last): (&str, &str)) {
+    let folder = stage.path().join("history");
+    fs::create_dir(&folder).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let history = recorded::history(&first, &last, now).unwrap();
-    recorded::write_blocks(&promtool, &history, stage.path(), &stage.path().join("data")).unwrap();
+    let history = recorded::history(first, last, now).unwrap();
+    recorded::write_blocks(promtool, &history, &folder, &folder.join("data")).unwrap();
     let rules = fs::read_to_string(grafana().join("../prometheus/rules/inferscope.yml")).unwrap();
-    fs::write(stage.path().join("rules.yml"), at_once(&rules)).unwrap();
+    fs::write(folder.join("rules.yml"), at_once(&rules)).unwrap();
     let config = "global: { evaluation_interval: 1s }\nrule_files: [rules.yml]\n";
     let flags = ["--storage.tsdb.retention.time=60d"];
-    let prometheus = Prometheus::start(&prometheus, stage.path(), config, &flags).unwrap();
+    let prometheus = Prometheus::start(prometheus, &folder, config, &flags).unwrap();
     let fires = || (!prometheus.query("ALERTS{alertstate=\"firing\"}").unwrap().is_empty()).then_some(());
     until(WAIT_MAX, fires).expect("an alert fires");
     let mut failed = Vec::new();
@@ -125,12 +146,8 @@ fn every_query_of_every_panel_has_data() {
         }
     }
     prometheus.stop().unwrap();
-    assert!(
-        failed.is_empty() && asked > 150,
-        "{} of {asked} have no data:\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
+    let told = failed.join("\n");
+    assert!(failed.is_empty() && asked > 150, "{} of {asked} have no data:\n{told}", failed.len());
 }
 
 /// `docs/metrics.md` has every family that this page or the golden one has, as they describe themselves; and no other but what
@@ -209,44 +226,6 @@ fn expressions(rules: &str) -> String {
     }
     assert!(found.len() > 1_000, "{found}");
     found
-}
-
-/// A page at the beginning, and one after all has happened that there is to see.
-fn pages(stage: &Stage) -> (String, String) {
-    let place = Place {
-        agent: stage.agent.clone(),
-        programs: Path::new(SERVER).parent().unwrap().to_owned(),
-        tests: Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(),
-        folder: stage.path().to_owned(),
-    };
-    let scene = Scene::start(place, AGE, "").unwrap();
-    let first = metrics_text(&scene.agent).unwrap();
-    let demo = &scene.demo.endpoint;
-    let loads = [
-        // 3,000 values are learnt from.
-        load(demo, "granite", "chat-whole", &[], 50.0, LOAD),
-        load(demo, "granite", "logprobs-stream,chat-stream-usage,completions-whole", &[], 8.0, LOAD),
-        load(demo, "granite", "chat-stream-usage", &SCENARIOS, 1.0, LOAD),
-        load_lab(&scene.lab.endpoint, LOAD),
-    ];
-    std::thread::sleep(USUAL);
-    scene.answer_by(CHANGED).unwrap();
-    scene.files().predictions("10_bool.baseline", "a2_bool_i4").unwrap();
-    scene.files().evaluation(1).unwrap();
-    for load in loads {
-        load.join().unwrap().unwrap();
-    }
-    fs::remove_file(stage.path().join("recent.npy")).unwrap();
-    let last = until(WAIT_MAX, || {
-        let page = metrics_text(&scene.agent).unwrap();
-        LAST.iter().all(|name| page.contains(name)).then_some(page)
-    });
-    let last = last.unwrap_or_else(|| {
-        let quality = http_get(&Endpoint::Tcp(scene.agent.listen), "/api/v1/quality").unwrap();
-        panic!("{}\n{}", String::from_utf8_lossy(&quality), scene.agent.read_log().unwrap())
-    });
-    scene.stop().unwrap();
-    (first, last)
 }
 
 /// Every query of a dashboard, its variables' included, with where it is.

@@ -16,11 +16,11 @@ use super::faults::{self, Fault};
 use super::predictions::{Feeder, Shares};
 use super::remedy::{BROKEN, MENDED, Remedy};
 use super::report::{Loop, Report, Row};
-use super::scene::{CONNECTIONS_MAX, Place, Scene, load, load_lab};
+use super::scene::{CONNECTIONS_MAX, MEMORY_MAX, Place, Scene, load, load_lab};
 use super::services::{Services, Tools};
 use crate::lab::{self, inject};
 use crate::socket::Endpoint;
-use crate::stage::until;
+use crate::stage::{metrics_text, until};
 
 /// The faults of the GPUs begin here in their scenario, and here in the play, which begins with the load.
 const GPU_FAULTS: Duration = Duration::from_secs(100);
@@ -78,11 +78,13 @@ pub fn run(tools: &Tools, place: Place, ansible: &Path) -> Result<Report> {
         feeder: Some(feeder),
         faults: BTreeMap::new(),
     };
+    let first = metrics_text(&play.scene.agent)?;
     let false_alerts = play.healthy()?;
     play.serving()?;
     play.quality()?;
+    let pages = (first, metrics_text(&play.scene.agent)?);
     let play = play.agent()?;
-    play.report(false_alerts)
+    play.report(false_alerts, pages)
 }
 
 fn say(words: &str) {
@@ -168,7 +170,8 @@ impl Play {
             self.begin(fault);
             inject(done, &self.scene.victim, LAB_TIME)?;
         }
-        Ok(())
+        // Whoever lifts a limit lifts all of it.
+        self.scene.group.limit_memory_to(MEMORY_MAX)
     }
 
     /// Predictions, evaluations, the canary.
@@ -250,7 +253,7 @@ impl Play {
         vec![mended, Loop { told: Some(told), ..broken }]
     }
 
-    fn report(self, false_alerts: Vec<String>) -> Result<Report> {
+    fn report(self, false_alerts: Vec<String>, pages: (String, String)) -> Result<Report> {
         let loops = self.loops();
         let heard = self.services.heard();
         let row = |(alert, severity): &(String, String)| {
@@ -273,7 +276,7 @@ impl Play {
         self.services.stop()?;
         self.scene.stop()?;
         self.remedy.stop()?;
-        Ok(Report { rows, false_alerts, without_fault, loops })
+        Ok(Report { rows, false_alerts, without_fault, loops, pages })
     }
 }
 

@@ -34,7 +34,7 @@ impl Feeder {
     ///
     /// Where nothing can be written.
     pub fn start(folder: &Path, shares: Shares) -> Result<Self> {
-        write(folder, "baseline.npy", &floats(COUNT, shares.confidence))?;
+        write(folder, "baseline.npy", &baseline(shares.confidence))?;
         let (now, over) = (Arc::new(Mutex::new(shares)), Arc::new(AtomicBool::new(false)));
         let job = Job { folder: folder.to_owned(), shares: Arc::clone(&now), over: Arc::clone(&over) };
         let thread = Some(std::thread::spawn(move || job.work()));
@@ -86,6 +86,12 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     std::fs::write(&new, bytes)
         .and_then(|()| std::fs::rename(&new, &path))
         .with_context(|| format!("write {}", path.display()))
+}
+
+/// Mostly as sure, and now and then as sure as can be: so that no divergence from it is infinite.
+fn baseline(value: f64) -> Vec<u8> {
+    let bins = (0..100).map(|percent| f64::from(percent) / 100.0 + 0.005);
+    npy("<f8", COUNT, bins.chain(std::iter::repeat_n(value, COUNT - 100)).map(f64::to_le_bytes))
 }
 
 /// Probabilities that are all the same, beyond a half: each predicts a 1.

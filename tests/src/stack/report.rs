@@ -52,6 +52,9 @@ pub struct Report {
     /// Names of alerts that no fault is known for.
     pub without_fault: Vec<String>,
     pub loops: Vec<Loop>,
+    /// The agent's page while nothing was wrong, and after everything but the faults of the agent itself.
+    #[serde(skip)]
+    pub pages: (String, String),
 }
 
 impl Report {

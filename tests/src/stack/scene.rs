@@ -24,11 +24,13 @@ const FOLLOWED_MAX: Duration = Duration::from_secs(30);
 const GPU_HOUR: f64 = 2.5;
 const QUESTIONS: usize = 5;
 /// So short that an answer is within the founding objective.
-const TOKENS: u32 = 3;
+const TOKENS: u32 = 2;
 /// Connections that the agent follows at once.
 pub const CONNECTIONS_MAX: usize = 128;
 /// Processors that the laboratory's server may have: more than it needs.
 const PROCESSORS: f64 = 1.5;
+/// Memory that its control group may have.
+pub const MEMORY_MAX: u64 = 1 << 30;
 /// The demonstration server answers a whole request so, and takes this long for it.
 const HEALTHY: &str =
     r#"{"head_after_us": 20000, "first_after_us": 1000, "gaps_us": [3000], "content": 8, "says": " B"}"#;
@@ -78,13 +80,13 @@ impl Scene {
         let demo = start_demo(&place, &"127.0.0.1:0".parse()?)?;
         let mut command = Command::new(place.programs.join("inferscope-lab-server"));
         let lab =
-            ServerProcess::start_command(command.args(["serve", "--name", &name, "--work", "memory:24"]))?;
+            ServerProcess::start_command(command.args(["serve", "--name", &name, "--work", "memory:12"]))?;
         let group = Group::make(&name)?;
         let victim = Victim::find(lab.tgid(), Some(&group), &folder.join("large"))?;
         victim.enter_group()?;
         // It stays as long as the group.
         let _limit = group.limit_processor(PROCESSORS)?;
-        group.limit_memory_to(1 << 30)?;
+        group.limit_memory_to(MEMORY_MAX)?;
         write(folder, "demo-server.pid", &demo.tgid().to_string())?;
         write(folder, "lab-server.pid", &victim.engine.to_string())?;
         let agent = AgentProcess::start_with(&place.agent, folder, &settings)?;

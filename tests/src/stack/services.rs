@@ -60,15 +60,30 @@ pub struct Tools {
 
 /// All of them, running.
 pub struct Services {
+    // First: it has Prometheus and the receiver, too, and ends before they do.
+    watch: Watching,
     pub prometheus: Arc<Prometheus>,
     pub alertmanager: Alertmanager,
     pub receiver: Arc<Receiver>,
     /// Names of the alerts there are, with their severity.
     pub alerts: Vec<(String, String)>,
     log: Arc<Mutex<Log>>,
-    over: Arc<AtomicBool>,
-    watch: Option<JoinHandle<()>>,
     targets: PathBuf,
+}
+
+/// Who looks; it ends with its value.
+struct Watching {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _watched = thread.join();
+        }
+    }
 }
 
 impl Services {
@@ -118,8 +133,8 @@ impl Services {
             log: Arc::clone(&log),
             over: Arc::clone(&over),
         };
-        let watch = Some(std::thread::spawn(move || watch.run()));
-        Ok(Self { prometheus, alertmanager, receiver, alerts, log, over, watch, targets })
+        let watch = Watching { over, thread: Some(std::thread::spawn(move || watch.run())) };
+        Ok(Self { watch, prometheus, alertmanager, receiver, alerts, log, targets })
     }
 
     /// Has Prometheus scrape this address, or nobody.
@@ -157,11 +172,8 @@ impl Services {
     /// # Errors
     ///
     /// Where one does not end.
-    pub fn stop(mut self) -> Result<()> {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(watch) = self.watch.take() {
-            let _watched = watch.join();
-        }
+    pub fn stop(self) -> Result<()> {
+        drop(self.watch);
         if let Some(prometheus) = Arc::into_inner(self.prometheus) {
             prometheus.stop()?;
         }
