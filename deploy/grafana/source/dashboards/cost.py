@@ -6,9 +6,6 @@ from .parts import *
 
 
 def board():
-    def spent(window: str) -> str:
-        return (f"(sum(increase(cost_total{{{MODEL}}}[{window}])) + sum(increase(cost_idle_total{{{NODE}}}[{window}])))")
-
     range_of = spent("$__range")
     tokens = f"sum(increase(vllm_generation_tokens_total{{{MODEL}}}[$__range]))"
     made = empty("cost", "Cost", "Price of the GPUs' time, idle time apart, in the currency of the configuration.",

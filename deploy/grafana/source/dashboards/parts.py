@@ -335,6 +335,11 @@ def grid(
     return panel
 
 
+def spent(window: str) -> str:
+    """What the GPUs' time of a window cost, idle time included."""
+    return f"(sum(increase(cost_total{{{MODEL}}}[{window}])) + sum(increase(cost_idle_total{{{NODE}}}[{window}])))"
+
+
 def filled(made: dashboard.Dashboard, *panels: Any) -> dashboard.Dashboard:
     """With rows and panels from top to bottom, filled from the left."""
     for panel in panels:

@@ -101,9 +101,6 @@ def weekly():
 
 
 def monthly():
-    def spent(window: str) -> str:
-        return f"(sum(increase(cost_total{{{MODEL}}}[{window}])) + sum(increase(cost_idle_total{{{NODE}}}[{window}])))"
-
     left = (f"1 - (1 - sum by (objective) (increase(slo_good_requests_total{{{MODEL}}}[30d])) / "
             f"sum by (objective) (increase(slo_requests_total{{{MODEL}}}[30d]))) / "
             f"(1 - max by (objective) (slo_objective_ratio{{{NODE}}}))")
