@@ -209,8 +209,8 @@ def number(
     return panel
 
 
-def heat(title: str, description: str, unit: str, expr: str, width: int = HALF) -> heatmap.Panel:
-    """Buckets of a classic histogram over time: `expr` sums their rates by `le`."""
+def heatmap_of(title: str, description: str, unit: str, scheme: str, width: int) -> heatmap.Panel:
+    colours = heatmap.HeatmapColorOptions().mode(heat_models.HeatmapColorMode.SCHEME).scheme(scheme).steps(64)
     return (
         heatmap.Panel()
         .title(title)
@@ -218,38 +218,20 @@ def heat(title: str, description: str, unit: str, expr: str, width: int = HALF) 
         .datasource(source())
         .span(width)
         .height(HEIGHT)
-        .calculate(False)
         .y_axis(heatmap.YAxisConfig().unit(unit))
-        .color(
-            heatmap.HeatmapColorOptions()
-            .mode(heat_models.HeatmapColorMode.SCHEME)
-            .scheme("Oranges")
-            .steps(64)
-        )
-        .with_target(target(Query(expr, "{{le}}"), "A", format_val=query_models.PromQueryFormat.HEATMAP))
+        .color(colours.reverse(True) if scheme == "RdYlGn" else colours)
     )
+
+
+def heat(title: str, description: str, unit: str, expr: str, width: int = HALF) -> heatmap.Panel:
+    """Buckets of a classic histogram over time: `expr` sums their rates by `le`."""
+    query = target(Query(expr, "{{le}}"), "A", format_val=query_models.PromQueryFormat.HEATMAP)
+    return heatmap_of(title, description, unit, "Oranges", width).calculate(False).with_target(query)
 
 
 def heat_by(title: str, description: str, unit: str, query: Query, width: int = HALF) -> heatmap.Panel:
     """How many series have which value over time."""
-    return (
-        heatmap.Panel()
-        .title(title)
-        .description(description)
-        .datasource(source())
-        .span(width)
-        .height(HEIGHT)
-        .calculate(True)
-        .y_axis(heatmap.YAxisConfig().unit(unit))
-        .color(
-            heatmap.HeatmapColorOptions()
-            .mode(heat_models.HeatmapColorMode.SCHEME)
-            .scheme("RdYlGn")
-            .reverse(True)
-            .steps(64)
-        )
-        .with_target(target(query, "A"))
-    )
+    return heatmap_of(title, description, unit, "RdYlGn", width).calculate(True).with_target(target(query, "A"))
 
 
 def states(title: str, description: str, query: Query, names: dict[str, tuple[str, str]], width: int = HALF) -> Any:
