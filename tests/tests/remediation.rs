@@ -53,10 +53,6 @@ fn a_server_that_ends_is_started_again_or_a_person_is_told() {
         let is = || (!services.prometheus.query(&query).unwrap().is_empty()).then_some(());
         until(DONE_MAX, is).unwrap_or_else(|| panic!("{name} is not {state}: {}", remedy_log(stage.path())));
     };
-    let is_over = |name: &str| {
-        let query = format!("ALERTS{{alertname=\"ServerDown\", workload=\"{name}\"}}");
-        until(DONE_MAX, || services.prometheus.query(&query).unwrap().is_empty().then_some(())).unwrap();
-    };
     up(MENDED, 1);
     up(BROKEN, 1);
 
@@ -74,7 +70,7 @@ fn a_server_that_ends_is_started_again_or_a_person_is_told() {
     up(MENDED, 0);
     remedy.stop_rulebook().unwrap();
     remedy.revive(MENDED).unwrap();
-    is_over(MENDED);
+    wait_until_over(&services, MENDED);
 
     remedy.start_rulebook(&deploy, to, from, false).unwrap();
     remedy.kill(MENDED).unwrap();
@@ -98,6 +94,12 @@ fn a_server_that_ends_is_started_again_or_a_person_is_told() {
     services.stop().unwrap();
     agent.stop().unwrap();
     remedy.stop().unwrap();
+}
+
+/// Until no alert is left of a server's end.
+fn wait_until_over(services: &Services, name: &str) {
+    let query = format!("ALERTS{{alertname=\"ServerDown\", workload=\"{name}\"}}");
+    until(DONE_MAX, || services.prometheus.query(&query).unwrap().is_empty().then_some(())).unwrap();
 }
 
 fn remedy_log(folder: &Path) -> String {
