@@ -13,6 +13,7 @@ mod machine;
 mod packages;
 mod report;
 mod steps;
+mod still;
 mod verdict;
 
 use crate::child::StopRequest;
@@ -55,6 +56,7 @@ of every fallback; the scripted server is measured over IPv4, IPv6 and a Unix so
 exactly, times within 20 ms or 5 % of the guest's own capture; then with each other family of hooks, and with CAP_BPF \
 and CAP_PERFMON only under both modes of lockdown.\n\nWhat is expected of each kernel stands in xtask/src/kernel/expect.rs.\n\n\
 Examples:\n  cargo xtask kernel              the four of the test suite\n  cargo xtask kernel 6.1          one\n  \
+cargo xtask kernel 6.1 --only system_call --times 20\n  \
 cargo xtask kernel --list       what the mirror has"
 )]
 pub struct Options {
@@ -70,6 +72,12 @@ pub struct Options {
     /// Machines that run at the same time
     #[arg(long, value_name = "N", default_value_t = AT_ONCE)]
     at_once: usize,
+    /// Boot each so often, and judge each boot: to hunt what happens now and then
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    times: usize,
+    /// Only steps whose names contain this; which programs load is always asked
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
 
 /// What a kernel came to, as a test.
@@ -96,7 +104,12 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
         wanted.into_iter().map(|wanted| kernels.fetch(wanted, options.fetch)).collect();
     let mut fetched = fetched?;
     fetched.dedup();
-    let examined = examine_all(place, &fetched, options.at_once.clamp(1, AT_ONCE_MAX))?;
+    let how = How {
+        at_once: options.at_once.clamp(1, AT_ONCE_MAX),
+        times: options.times.max(1),
+        only: options.only.as_deref(),
+    };
+    let examined = examine_all(place, &fetched, how)?;
     let passed = examined.iter().all(|kernel| kernel.passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -120,7 +133,7 @@ pub fn rows(place: &Place) -> Result<Vec<(String, Row)>> {
         }
     }
     fetched.dedup();
-    for kernel in examine_all(place, &fetched, AT_ONCE)? {
+    for kernel in examine_all(place, &fetched, How { at_once: AT_ONCE, times: 1, only: None })? {
         let row = if kernel.passed { Row::Passed } else { Row::Failed };
         rows.push((format!("kernel {}", kernel.version), row));
     }
@@ -153,29 +166,36 @@ struct All<'a> {
     stop: StopRequest,
 }
 
-fn examine_all(place: &Place, kernels: &[Kernel], at_once: usize) -> Result<Vec<Examined>> {
+/// How kernels are examined.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    at_once: usize,
+    times: usize,
+    only: Option<&'a str>,
+}
+
+fn examine_all(place: &Place, kernels: &[Kernel], how: How<'_>) -> Result<Vec<Examined>> {
     if kernels.is_empty() {
         return Ok(Vec::new());
     }
     let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
-    let waiting: Mutex<VecDeque<&Kernel>> = Mutex::new(kernels.iter().collect());
+    let boots = (0..how.times).flat_map(|time| kernels.iter().map(move |kernel| Boot { kernel, time }));
+    let waiting: Mutex<VecDeque<Boot>> = Mutex::new(boots.collect());
     let next = || waiting.lock().ok()?.pop_front();
     let found = thread::scope(|scope| {
         let lane = || {
             let mut found = Vec::new();
-            while let Some(kernel) = next() {
-                found.push(examine(&all, kernel)?);
+            while let Some(boot) = next() {
+                found.push(examine(&all, boot, how.only)?);
             }
             Ok(found)
         };
-        let lanes: Vec<_> = (0..at_once).map(|_| scope.spawn(lane)).collect();
+        let lanes: Vec<_> = (0..how.at_once).map(|_| scope.spawn(lane)).collect();
         let lanes = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked")));
         lanes.collect::<Result<Vec<Vec<Examined>>>>()
     })?;
     let mut examined: Vec<Examined> = found.into_iter().flatten().collect();
-    examined.sort_by_key(|examined| {
-        kernels.iter().position(|kernel| kernel.version.to_string() == examined.version)
-    });
+    examined.sort_by_key(|examined| kernels.iter().position(|kernel| kernel.release == examined.release));
     println!("{}", report::text(&examined));
     let json = place.build.join("kernel.json");
     let page = serde_json::to_string_pretty(&examined).context("render the report")?;
@@ -228,13 +248,33 @@ fn test_program(line: &str, name: &str) -> Option<PathBuf> {
     (message.target.name == name && message.target.kind == ["test"]).then_some(message.executable)?
 }
 
+/// A kernel, and which of its boots.
+#[derive(Clone, Copy)]
+struct Boot<'a> {
+    kernel: &'a Kernel,
+    time: usize,
+}
+
+impl Boot<'_> {
+    /// `6.1`, `6.1 again 1`
+    fn name(self) -> String {
+        let version = self.kernel.version;
+        if self.time == 0 { version.to_string() } else { format!("{version} again {}", self.time) }
+    }
+}
+
 /// Boots one kernel, runs its steps and judges them.
-fn examine(all: &All<'_>, kernel: &Kernel) -> Result<Examined> {
-    let name = kernel.version.to_string();
+fn examine(all: &All<'_>, boot: Boot<'_>, only: Option<&str>) -> Result<Examined> {
+    let (name, kernel) = (boot.name(), boot.kernel);
     let family =
         expect::family(kernel.version).with_context(|| format!("kernel {name} is older than 5.10"))?;
-    let trials = steps::trials(&all.programs, family);
-    let Booted { run, last_words, logs } = boot(all, kernel, &trials)?;
+    let mut trials = steps::trials(&all.programs, family);
+    if let Some(only) = only {
+        trials.retain(|trial| {
+            steps::ALWAYS.contains(&trial.step.name.as_str()) || trial.step.name.contains(only)
+        });
+    }
+    let Booted { run, last_words, logs } = run_steps(all, boot, &trials)?;
     let (mut verdict, seconds) = match &run {
         Ok(run) => (Verdict::of(&run.transcript, &trials, family), run.took.as_secs_f64()),
         Err(error) => (Verdict::stillborn(format!("{error:#}"), &last_words), 0.0),
@@ -270,8 +310,8 @@ struct Booted {
 }
 
 /// Boots one kernel and runs its steps.
-fn boot(all: &All<'_>, kernel: &Kernel, trials: &[Trial]) -> Result<Booted> {
-    let name = kernel.version.to_string();
+fn run_steps(all: &All<'_>, boot: Boot<'_>, trials: &[Trial]) -> Result<Booted> {
+    let (name, kernel) = (boot.name(), boot.kernel);
     let folder = all.place.work("kernel")?.join(&name);
     fs::create_dir_all(&folder).with_context(|| format!("make folder {}", folder.display()))?;
     let mut tree = Tree::default();
@@ -311,7 +351,7 @@ pub fn faults_in_guest(place: &Place) -> Result<Option<bool>> {
     }
     let kernel = Kernels::new(place)?.fetch(FAULTS_KERNEL.parse()?, false)?;
     let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
-    let booted = boot(&all, &kernel, &[steps::faults(&all.programs)])?;
+    let booted = run_steps(&all, Boot { kernel: &kernel, time: 0 }, &[steps::faults(&all.programs)])?;
     let run = booted.run.with_context(|| booted.last_words.clone())?;
     let outcomes = guest::outcomes(&run.transcript);
     let outcome = outcomes.first().with_context(|| format!("the guest said nothing: {}", booted.logs))?;

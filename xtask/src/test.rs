@@ -54,7 +54,7 @@ fn checks(place: &Place, tally: &mut Tally) {
 }
 
 fn check(name: &str, tally: &mut Tally, body: impl FnOnce() -> Result<()>) {
-    println!("test: {name}");
+    tally.announce(name);
     match body() {
         Ok(()) => tally.passed += 1,
         Err(error) => {
@@ -89,7 +89,7 @@ fn tests(place: &Place, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
         packages(place, tally);
     }
     for (name, targets) in parts {
-        println!("test: {name}");
+        tally.announce(name);
         let mut cargo = Command::new("cargo");
         cargo.args(["test", "--no-fail-fast"]).args(targets).current_dir(&place.root);
         cargo.arg("--").args(filter);
@@ -113,7 +113,7 @@ fn packages(place: &Place, tally: &mut Tally) {
 
 /// One row a kernel.
 fn kernels(place: &Place, tally: &mut Tally) -> Result<()> {
-    println!("test: other kernels");
+    tally.announce("other kernels");
     for (name, row) in kernel::rows(place)? {
         match row {
             Row::Passed => tally.passed += 1,
@@ -126,7 +126,7 @@ fn kernels(place: &Place, tally: &mut Tally) -> Result<()> {
 
 /// Prints what was skipped and what failed, and the sum as the last line.
 fn report(tally: &mut Tally, ci: bool) {
-    println!();
+    tally.announce("the sum");
     let mut unexpected = Vec::new();
     for skip in &tally.skips {
         match EXPECTED_SKIPS.iter().find(|(part, _)| skip.contains(part)) {

@@ -50,6 +50,7 @@ chmod 1777 /tmp
 ip link set lo up
 hostname guest
 stty -F /dev/ttyS1 raw -echo
+while :; do printf . ; sleep 5; done >/dev/ttyS0 &
 exec </dev/null >/dev/ttyS1 2>&1
 up() { read -r up _ </proc/uptime; echo \"$up\"; }
 step() {

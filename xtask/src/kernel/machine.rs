@@ -1,30 +1,37 @@
 //! An emulated machine: boots a kernel, runs what its files say, and ends.
 //!
 //! In: a kernel image, the archive of its files, a folder for its logs. Out: the transcript, which is what the guest
-//! writes to its second serial line, and whether it came up at all. The first line is the kernel's console.
+//! writes to its second serial line, and whether it came up at all. The first line is the kernel's console, where the
+//! guest also shows that it lives ([`super::guest`]): one that is silent there is asked about by the emulator's monitor.
 //!
 //! Emulated also where the hardware could do it: not every machine that has `/dev/kvm` can use it, and the limits
 //! would have to fit both.
 
+use super::still::{self, Processor, Silence};
 use crate::child::StopRequest;
 use anyhow::{Context as _, Result, bail};
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Two processors of this machine busy with other guests: 20 s. A boot that hangs gets no further after minutes.
 const COME_UP_LIMIT: Duration = Duration::from_secs(90);
-/// One boot in some sixty never comes up: the emulator's doing.
+/// One boot in some sixty never comes up, and a machine that is up may sleep for good: the emulator's doing.
 const BOOTS: u32 = 2;
 const MEMORY_MIB: &str = "1280";
 /// Server and agent side by side, as on a real node.
-const PROCESSORS: &str = "2";
+const PROCESSORS: usize = 2;
 /// Begins the line that says so.
-pub const AGAIN: &str = "the machine did not come up: booting again";
+pub const AGAIN: &str = "booting again";
 const POLL: Duration = Duration::from_millis(100);
-/// Oopses and panics end the machine at once, `psi` is on as distributions have it.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic psi=1 random.trust_cpu=on";
+/// The monitor's answer, on a busy machine.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Oopses, panics, a processor that does not leave the kernel and a task that hangs there end the machine: what is
+/// silent without one of these is no kernel's doing. `psi` is on as distributions have it.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic softlockup_panic=1 \
+sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60 psi=1 random.trust_cpu=on nokaslr";
 
 pub struct Machine<'a> {
     pub image: &'a Path,
@@ -43,6 +50,8 @@ pub struct Run {
     pub transcript: String,
     /// `None`: it ended by itself.
     pub cut_short: Option<String>,
+    /// What its processors did, of a machine that fell silent.
+    still: Vec<Processor>,
     pub took: Duration,
 }
 
@@ -54,14 +63,16 @@ impl Machine<'_> {
     pub fn run(&self, each: &mut dyn FnMut(&str)) -> Result<Run> {
         for boot in 1.. {
             let run = self.boot(each)?;
-            if run.transcript.lines().any(|line| line == self.up) {
+            let up = run.transcript.lines().any(|line| line == self.up);
+            let again = !up || still::asleep(&run.still);
+            if up && (!again || boot == BOOTS) {
                 return Ok(run);
             }
-            let why = run.cut_short.unwrap_or_else(|| "it ended before".to_owned());
+            let why = run.cut_short.unwrap_or_else(|| "it ended before it was up".to_owned());
             if boot == BOOTS {
                 bail!("the machine did not come up in {BOOTS} boots: {why}");
             }
-            each(&format!("{AGAIN} ({why})"));
+            each(&format!("{AGAIN}: {why}"));
         }
         unreachable!("the last boot returns")
     }
@@ -88,10 +99,17 @@ impl Machine<'_> {
         let began = Instant::now();
         let mut emulator = Emulator(self.command()?.spawn().context("start qemu-system-x86_64")?);
         let mut reader = Lines { path: self.transcript(), told: 0, up: false };
+        let mut silence = Silence::default();
+        let mut still = Vec::new();
         let cut_short = loop {
             reader.tell(self.up, each);
             if let Some(status) = emulator.0.try_wait().context("wait for the emulator")? {
                 break (!status.success()).then(|| format!("the emulator ended with {status}"));
+            }
+            let heard = fs::metadata(self.console()).map_or(0, |console| console.len());
+            if reader.up && silence.too_long(heard) {
+                still = self.processors(&mut emulator)?;
+                break Some(still::told(&still));
             }
             let limit = if reader.up { self.limit } else { COME_UP_LIMIT };
             if began.elapsed() > limit {
@@ -103,13 +121,32 @@ impl Machine<'_> {
         };
         drop(emulator);
         reader.tell(self.up, each);
-        Ok(Run { transcript: reader.text(), cut_short, took: began.elapsed() })
+        Ok(Run { transcript: reader.text(), cut_short, still, took: began.elapsed() })
+    }
+
+    /// Asks the emulator what the processors do; nothing where it does not answer either.
+    fn processors(&self, emulator: &mut Emulator) -> Result<Vec<Processor>> {
+        if let Some(monitor) = &mut emulator.0.stdin {
+            monitor.write_all(still::QUESTION).context("ask the emulator's monitor")?;
+        }
+        let asked = Instant::now();
+        loop {
+            let said = fs::read(self.emulator_log()).context("read the emulator's log")?;
+            let found = still::processors(&String::from_utf8_lossy(&said));
+            if found.len() == PROCESSORS || asked.elapsed() > ANSWER_LIMIT {
+                return Ok(found);
+            }
+            if self.stop.wait(POLL) {
+                bail!("the end was asked for");
+            }
+        }
     }
 
     fn command(&self) -> Result<Command> {
         let mut command = Command::new("qemu-system-x86_64");
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", MEMORY_MIB, "-smp", PROCESSORS]);
-        command.args(["-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"]);
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", MEMORY_MIB]);
+        command.args(["-smp", &PROCESSORS.to_string()]);
+        command.args(["-nodefaults", "-display", "none", "-no-reboot", "-nic", "none", "-monitor", "stdio"]);
         command.arg("-kernel").arg(self.image).arg("-initrd").arg(self.files).args(["-append", COMMAND_LINE]);
         for line in [self.console(), self.transcript()] {
             // What an earlier boot left must not be taken for this one's.
@@ -118,7 +155,7 @@ impl Machine<'_> {
         }
         let said = self.emulator_log();
         let said = File::create(&said).with_context(|| format!("create {}", said.display()))?;
-        command.stdin(Stdio::null()).stdout(said.try_clone().context("open log twice")?).stderr(said);
+        command.stdin(Stdio::piped()).stdout(said.try_clone().context("open log twice")?).stderr(said);
         Ok(command)
     }
 }

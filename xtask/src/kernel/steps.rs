@@ -15,6 +15,8 @@ use std::time::Duration;
 /// Names that the verdict looks for.
 pub const PROGRAMS: &str = "programs";
 pub const HOOKS: &str = "hooks";
+/// Without them there is no verdict.
+pub const ALWAYS: [&str; 2] = [PROGRAMS, HOOKS];
 
 /// Loading every program of every fallback: 20 s on an emulated processor that is shared.
 const DOCTOR_LIMIT: Duration = Duration::from_secs(120);

@@ -7,9 +7,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Tally {
+    began: Instant,
     /// Tests and checks that returned, the skipped ones among them.
     pub passed: u64,
     pub failed: u64,
@@ -29,7 +31,24 @@ impl Tally {
     pub fn new(skip_log: PathBuf) -> Result<Self> {
         fs::write(&skip_log, "")
             .with_context(|| format!("empty the list of skips {}", skip_log.display()))?;
-        Ok(Self { skip_log, ..Self::default() })
+        Ok(Self::with(skip_log))
+    }
+
+    fn with(skip_log: PathBuf) -> Self {
+        Self {
+            began: Instant::now(),
+            passed: 0,
+            failed: 0,
+            failures: Vec::new(),
+            skips: Vec::new(),
+            skip_log,
+            skip_lines_read: 0,
+        }
+    }
+
+    /// Says what is done next, and when: where a run's time goes is read from these lines.
+    pub fn announce(&self, what: &str) {
+        println!("test: {what} (after {} s)", self.began.elapsed().as_secs());
     }
 
     pub fn fail(&mut self, what: &str) {
@@ -104,7 +123,7 @@ mod tests {
     use super::*;
 
     fn tally(lines: &[&str]) -> Tally {
-        let mut tally = Tally::default();
+        let mut tally = Tally::with(PathBuf::new());
         lines.iter().for_each(|line| tally.add_line(line));
         tally
     }
@@ -140,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_runner_that_dies_without_a_count_is_a_failure() {
-        let mut counted = Tally::default();
+        let mut counted = Tally::with(PathBuf::new());
         counted.add_run("unit tests", Command::new("sh").args(["-c", "exit 101"])).unwrap();
         assert_eq!(counted.failed, 1);
         assert!(counted.failures[0].contains("101"), "{:?}", counted.failures);
