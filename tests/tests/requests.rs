@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::books::Books;
 use inferscope_tests::client::Options;
-use inferscope_tests::fake_server::SCENARIOS;
+use inferscope_tests::fake_server::every_kind;
 use inferscope_tests::harness::{AgentOptions, AgentProcess, ServerProcess, evidence, load_and_compare};
 use inferscope_tests::machine::{concurrency, patient, requests, sockets};
 use inferscope_tests::skip;
@@ -48,10 +48,6 @@ fn agent_options(binary: PathBuf, folder: &Path) -> AgentOptions {
         workload: ("demo".to_owned(), "inferscope-demo-server".to_owned()),
         folder: folder.to_owned(),
     }
-}
-
-fn every_scenario() -> Vec<String> {
-    SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// Server and agent, and a folder for what they leave.
@@ -110,7 +106,7 @@ fn everything(endpoint: Endpoint, count: usize) -> Options {
         time_max: patient(LOAD_TIME_MAX),
         concurrency: concurrency(8),
         mix: "all".parse().unwrap(),
-        scenarios: every_scenario(),
+        scenarios: every_kind(),
         models: vec!["small".to_owned(), "large/model-7b".to_owned()],
         ..Options::new(endpoint)
     }

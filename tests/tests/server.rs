@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use inferscope_tests::client::{self, Options};
 use inferscope_tests::fake_server::{
-    Ask, Ending, Framing, FrontEnd, SCENARIOS, Script, Served, Server, Step, plan, scenario,
+    Ask, Ending, Framing, FrontEnd, SCENARIOS, Script, Served, Server, Step, every_kind, plan, scenario,
 };
 use inferscope_tests::socket::{Calls, Endpoint};
 use inferscope_tests::transcript::{Outcome, Track, exchanges, request_head};
@@ -22,10 +22,6 @@ fn start(listen: &str) -> Server {
         first_read_after: Duration::ZERO,
     };
     Server::start(options).unwrap()
-}
-
-fn every_scenario() -> Vec<String> {
-    SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// Sends a request with its own script and reads until the server closes.
@@ -130,7 +126,7 @@ async fn check_agreement(listen: &str) {
         requests: 150,
         concurrency: 8,
         mix: "all".parse().unwrap(),
-        scenarios: every_scenario(),
+        scenarios: every_kind(),
         ..Options::new(server.endpoint().clone())
     };
     let report = client::run(&options, |_| ()).await.unwrap();

@@ -56,7 +56,7 @@ of every fallback; the scripted server is measured over IPv4, IPv6 and a Unix so
 exactly, times within 20 ms or 5 % of the guest's own capture; then with each other family of hooks, and with CAP_BPF \
 and CAP_PERFMON only under both modes of lockdown.\n\nWhat is expected of each kernel stands in xtask/src/kernel/expect.rs.\n\n\
 Examples:\n  cargo xtask kernel              the four of the test suite\n  cargo xtask kernel 6.1          one\n  \
-cargo xtask kernel 6.1 --only system_call --times 20\n  \
+cargo xtask kernel 6.1 --only system_call --times 20   hunts a rare failure\n  \
 cargo xtask kernel --list       what the mirror has"
 )]
 pub struct Options {
@@ -179,23 +179,27 @@ fn examine_all(place: &Place, kernels: &[Kernel], how: How<'_>) -> Result<Vec<Ex
         return Ok(Vec::new());
     }
     let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
-    let boots = (0..how.times).flat_map(|time| kernels.iter().map(move |kernel| Boot { kernel, time }));
+    let boots = (0..how.times).flat_map(|time| {
+        let boot = move |(row, kernel)| Boot { kernel, time, column: row * how.times + time };
+        kernels.iter().enumerate().map(boot)
+    });
     let waiting: Mutex<VecDeque<Boot>> = Mutex::new(boots.collect());
     let next = || waiting.lock().ok()?.pop_front();
     let found = thread::scope(|scope| {
         let lane = || {
             let mut found = Vec::new();
             while let Some(boot) = next() {
-                found.push(examine(&all, boot, how.only)?);
+                found.push((boot.column, examine(&all, boot, how.only)?));
             }
             Ok(found)
         };
         let lanes: Vec<_> = (0..how.at_once).map(|_| scope.spawn(lane)).collect();
         let lanes = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked")));
-        lanes.collect::<Result<Vec<Vec<Examined>>>>()
+        lanes.collect::<Result<Vec<Vec<_>>>>()
     })?;
-    let mut examined: Vec<Examined> = found.into_iter().flatten().collect();
-    examined.sort_by_key(|examined| kernels.iter().position(|kernel| kernel.release == examined.release));
+    let mut examined: Vec<(usize, Examined)> = found.into_iter().flatten().collect();
+    examined.sort_by_key(|(column, _)| *column);
+    let examined: Vec<Examined> = examined.into_iter().map(|(_, examined)| examined).collect();
     println!("{}", report::text(&examined));
     let json = place.build.join("kernel.json");
     let page = serde_json::to_string_pretty(&examined).context("render the report")?;
@@ -253,6 +257,8 @@ fn test_program(line: &str, name: &str) -> Option<PathBuf> {
 struct Boot<'a> {
     kernel: &'a Kernel,
     time: usize,
+    /// Of the report.
+    column: usize,
 }
 
 impl Boot<'_> {
@@ -351,7 +357,8 @@ pub fn faults_in_guest(place: &Place) -> Result<Option<bool>> {
     }
     let kernel = Kernels::new(place)?.fetch(FAULTS_KERNEL.parse()?, false)?;
     let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
-    let booted = run_steps(&all, Boot { kernel: &kernel, time: 0 }, &[steps::faults(&all.programs)])?;
+    let booted =
+        run_steps(&all, Boot { kernel: &kernel, time: 0, column: 0 }, &[steps::faults(&all.programs)])?;
     let run = booted.run.with_context(|| booted.last_words.clone())?;
     let outcomes = guest::outcomes(&run.transcript);
     let outcome = outcomes.first().with_context(|| format!("the guest said nothing: {}", booted.logs))?;

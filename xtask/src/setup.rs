@@ -17,11 +17,12 @@ mod test_tools;
 
 use crate::place::Place;
 use crate::shell;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 
 #[derive(Args)]
 pub struct Options {
@@ -50,7 +51,7 @@ pub enum Scope {
 }
 
 /// One thing a machine may lack.
-trait Step {
+trait Step: Sync {
     fn name(&self) -> String;
     /// Why it is missing, or `None` where it is there.
     fn missing(&self) -> Option<String>;
@@ -87,12 +88,10 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     if options.check {
         return Ok(check(&machine, scope));
     }
-    for step in steps(&machine, scope) {
-        match fetch(step.as_ref(), &machine)? {
-            None => println!("setup: {}: there", step.name()),
-            Some(line) => println!("setup: {line}"),
-        }
-    }
+    Steps::of(&machine, scope).fetch(&machine, |name, line| match line {
+        None => println!("setup: {name}: there"),
+        Some(line) => println!("setup: {line}"),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,42 +101,76 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
 /// When something a build needs cannot be had; the error says what to do.
 pub fn ensure(place: &Place, scope: Scope) -> Result<()> {
     let machine = Machine::find(place, None)?;
-    for step in steps(&machine, scope) {
-        if let Some(line) = fetch(step.as_ref(), &machine)? {
-            println!("setup: {line}");
-        }
-    }
-    Ok(())
+    Steps::of(&machine, scope).fetch(&machine, |_, line| {
+        line.into_iter().for_each(|line| println!("setup: {line}"));
+    })
 }
 
-fn steps(machine: &Machine, scope: Scope) -> Vec<Box<dyn Step>> {
-    let mut steps: Vec<Box<dyn Step>> =
-        vec![Box::new(rust_source::RustSource::new(machine)), Box::new(bpf_linker::BpfLinker::new(machine))];
-    if scope >= Scope::BuildAndPackages {
-        for tool in [&package_tools::DEB, &package_tools::RPM] {
-            steps.push(Box::new(package_tools::PackageTool::new(machine, tool)));
+/// In the order in which they are done, but that cargo builds while the rest is fetched: for that a machine mostly waits.
+struct Steps {
+    first: Vec<Box<dyn Step>>,
+    built: Vec<Box<dyn Step>>,
+    fetched: Vec<Box<dyn Step>>,
+}
+
+impl Steps {
+    fn of(machine: &Machine, scope: Scope) -> Self {
+        let first: Vec<Box<dyn Step>> = vec![
+            Box::new(rust_source::RustSource::new(machine)),
+            Box::new(bpf_linker::BpfLinker::new(machine)),
+        ];
+        let mut steps = Self { first, built: Vec::new(), fetched: Vec::new() };
+        if scope >= Scope::BuildAndPackages {
+            for tool in [&package_tools::DEB, &package_tools::RPM] {
+                steps.built.push(Box::new(package_tools::PackageTool::new(machine, tool)));
+            }
         }
+        if scope >= Scope::BuildAndTests {
+            steps.fetched = for_tests(machine);
+        }
+        if scope >= Scope::BuildTestsAndObservers {
+            for program in test_tools::OBSERVERS {
+                steps.fetched.push(Box::new(program));
+            }
+        }
+        steps
     }
-    if scope >= Scope::BuildAndTests {
-        steps.push(Box::new(test_tools::TCPDUMP));
-        for what in test_tools::UNPACKED {
-            steps.push(Box::new(test_tools::Tools::new(machine, what)));
-        }
-        for environment in &python_tools::ENVIRONMENTS {
-            steps.push(Box::new(python_tools::PythonTools::new(machine, environment)));
-        }
-        steps.push(Box::new(test_tools::JAVA));
-        if env::consts::ARCH == "x86_64" {
-            steps.push(Box::new(test_tools::QEMU));
-            steps.push(Box::new(test_tools::Busybox::new(machine)));
-            steps.push(Box::new(test_tools::RPM));
-            steps.push(Box::new(debian_root::DebianRoot::new(machine)));
-        }
+
+    fn all(&self) -> impl Iterator<Item = &dyn Step> {
+        [&self.first, &self.built, &self.fetched].into_iter().flatten().map(AsRef::as_ref)
     }
-    if scope >= Scope::BuildTestsAndObservers {
-        for program in test_tools::OBSERVERS {
-            steps.push(Box::new(program));
-        }
+
+    /// `tell` gets each step's name, and what became of it where it was missing.
+    fn fetch(&self, machine: &Machine, tell: impl Fn(String, Option<String>) + Sync) -> Result<()> {
+        let each = |steps: &[Box<dyn Step>]| -> Result<()> {
+            for step in steps {
+                tell(step.name(), fetch(step.as_ref(), machine)?);
+            }
+            Ok(())
+        };
+        each(&self.first)?;
+        thread::scope(|scope| {
+            let built = scope.spawn(|| each(&self.built));
+            let fetched = each(&self.fetched);
+            built.join().unwrap_or_else(|_| bail!("set-up panicked")).and(fetched)
+        })
+    }
+}
+
+fn for_tests(machine: &Machine) -> Vec<Box<dyn Step>> {
+    let mut steps: Vec<Box<dyn Step>> = vec![Box::new(test_tools::TCPDUMP)];
+    for what in test_tools::UNPACKED {
+        steps.push(Box::new(test_tools::Tools::new(machine, what)));
+    }
+    for environment in &python_tools::ENVIRONMENTS {
+        steps.push(Box::new(python_tools::PythonTools::new(machine, environment)));
+    }
+    steps.push(Box::new(test_tools::JAVA));
+    if env::consts::ARCH == "x86_64" {
+        steps.push(Box::new(test_tools::QEMU));
+        steps.push(Box::new(test_tools::Busybox::new(machine)));
+        steps.push(Box::new(test_tools::RPM));
+        steps.push(Box::new(debian_root::DebianRoot::new(machine)));
     }
     steps
 }
@@ -156,7 +189,7 @@ fn fetch(step: &dyn Step, machine: &Machine) -> Result<Option<String>> {
 
 fn check(machine: &Machine, scope: Scope) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
-    for step in steps(machine, scope) {
+    for step in Steps::of(machine, scope).all() {
         match step.missing() {
             None => println!("{}: there", step.name()),
             Some(why) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::client::Options;
-use crate::fake_server::SCENARIOS;
+use crate::fake_server::every_kind;
 use crate::harness::load_and_compare;
 use crate::oracle::Comparison;
 
@@ -20,7 +20,7 @@ pub(super) fn compare(scene: &Scene, demo_server: &Path, folder: &Path) -> Resul
         requests: REQUESTS,
         concurrency: CONCURRENCY,
         mix: "all".parse()?,
-        scenarios: SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        scenarios: every_kind(),
         models: vec!["small".to_owned(), "large/model-7b".to_owned()],
         ..Options::new(server.endpoint.clone())
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use inferscope_tests::client::{Mix, Options, Progress, run};
-use inferscope_tests::fake_server::SCENARIOS;
+use inferscope_tests::fake_server::every_kind;
 use inferscope_tests::oracle::{Source, Truth};
 use inferscope_tests::socket::Endpoint;
 use inferscope_tests::wire::{self, Capture};
@@ -96,11 +96,7 @@ fn options(arguments: &Arguments) -> Options {
         concurrency: arguments.concurrency,
         time_max: Duration::from_secs(arguments.seconds),
         mix: arguments.mix.clone(),
-        scenarios: if all {
-            SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect()
-        } else {
-            arguments.scenarios.clone()
-        },
+        scenarios: if all { every_kind() } else { arguments.scenarios.clone() },
         models: arguments.model.clone(),
         max_tokens: arguments.max_tokens,
         prompt_bytes: arguments.prompt_bytes,

@@ -20,6 +20,6 @@ pub use event::COMPLETION_CANARY;
 pub use log::{Log, Served, Write};
 pub use plan::{Plan, Step, plan};
 pub use route::{Ask, Route};
-pub use scenario::{SCENARIOS, scenario};
+pub use scenario::{SCENARIOS, every_kind, scenario};
 pub use script::{Ending, Framing, FrontEnd, Script, Usage};
 pub use serve::{Options, Server};

@@ -24,7 +24,7 @@ pub const SCENARIOS: &[(&str, Make)] = &[
         gaps_us: vec![400_000],
         ..python(rng)
     }),
-    ("stuck", |rng| Script { first_after_us: 25_000_000, ..python(rng) }),
+    (STANDS_STILL, |rng| Script { first_after_us: 25_000_000, ..python(rng) }),
     ("no-role", |rng| Script { role_first: false, ..python(rng) }),
     ("reasoning", |rng| Script { reasoning: 6, content: 4, ..python(rng) }),
     ("tool-calls", |rng| Script {
@@ -68,6 +68,16 @@ pub const SCENARIOS: &[(&str, Make)] = &[
     ("message-calls", |rng| Script { calls: Calls::Message, ..rust(rng) }),
     ("vector-calls", |rng| Script { calls: Calls::Vector, ..python(rng) }),
 ];
+
+/// The script that waits for so long that alerts are raised.
+const STANDS_STILL: &str = "stuck";
+
+/// The names of all scripts that answer within seconds: what a load of every kind goes through.
+#[must_use]
+pub fn every_kind() -> Vec<String> {
+    let names = SCENARIOS.iter().map(|(name, _)| *name);
+    names.filter(|name| *name != STANDS_STILL).map(str::to_owned).collect()
+}
 
 /// The named script; `None` where there is none of that name.
 #[must_use]

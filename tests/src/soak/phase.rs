@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::client;
-use crate::fake_server::SCENARIOS;
+use crate::fake_server::every_kind;
 
 use super::parts::Load;
 use super::report::PhaseRow;
@@ -129,7 +129,7 @@ impl Scene {
 
     fn everything(&self, name: Name) -> Result<Load> {
         let mut load = self.ordinary(name, "all")?;
-        load.options.scenarios = SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        load.options.scenarios = every_kind();
         Ok(load)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use inferscope_tests::books::tick_over;
 use inferscope_tests::client::{HEADER_CANARY, Options, PROMPT_CANARY};
-use inferscope_tests::fake_server::{COMPLETION_CANARY, SCENARIOS};
+use inferscope_tests::fake_server::{COMPLETION_CANARY, every_kind};
 use inferscope_tests::harness::{AgentProcess, ServerProcess, agent_command};
 use inferscope_tests::oracle::{http_get, http_get_as};
 use inferscope_tests::socket::Endpoint;
@@ -129,7 +129,7 @@ fn check_nothing_leaks(format: &str) {
     let load = Options {
         mix: "all".parse().unwrap(),
         models: (0..4).map(|number| format!("{MODEL_CANARY}{number}")).collect(),
-        scenarios: SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        scenarios: every_kind(),
         ..ordinary_load(&server, 120, 60.0)
     };
     let report = make_load(&load);

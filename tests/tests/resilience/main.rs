@@ -15,7 +15,7 @@ use inferscope::probe::plan;
 use inferscope::probe::statistics::loaded;
 use inferscope_tests::books::tick_over;
 use inferscope_tests::client::{self, Options, Report};
-use inferscope_tests::fake_server::SCENARIOS;
+use inferscope_tests::fake_server::every_kind;
 use inferscope_tests::harness::{AgentProcess, ServerProcess, agent_command};
 use inferscope_tests::oracle::{AgentRecord, http_get};
 use inferscope_tests::page::{self, Format, Sample};
@@ -364,11 +364,8 @@ fn events_that_happened_are_events_taken_and_events_lost() {
     let Some(stage) = Stage::set(SERVER).unwrap() else { return };
     let server = stage.start_server(&[]).unwrap();
     let agent = stage.start_agent(&stage.rule()).unwrap();
-    let load = Options {
-        mix: "all".parse().unwrap(),
-        scenarios: SCENARIOS.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        ..ordinary_load(&server, 150, 80.0)
-    };
+    let load =
+        Options { mix: "all".parse().unwrap(), scenarios: every_kind(), ..ordinary_load(&server, 150, 80.0) };
     let report = make_load(&load);
     let inference = report.exchanges.iter().filter(|exchange| exchange.is_inference()).count();
     records_of(&agent, inference);

@@ -24,8 +24,8 @@ const HOOKS_LIMIT: Duration = Duration::from_secs(60);
 /// A test that waits for what never comes says so itself, after its own, longer limits.
 const REQUESTS_LIMIT: Duration = Duration::from_secs(600);
 const SHORT_LIMIT: Duration = Duration::from_secs(240);
-/// As many as there are scripts: each once.
-const REQUESTS: u32 = 34;
+/// As many as there are kinds of scripts: each once.
+const REQUESTS: u32 = 35;
 const REQUESTS_SHORT: u32 = 16;
 const FAULTS_LIMIT: Duration = Duration::from_secs(300);
 /// Requests a second while there are faults: as many as an emulated processor has time for.
