@@ -29,7 +29,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// The monitor's answer, on a busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Oopses, panics, a processor that does not leave the kernel and a task that hangs there end the machine: what is
-/// silent without one of these is no kernel's doing. `psi` is on as distributions have it.
+/// silent without one of these is no kernel's doing. An instruction's address is that of `/proc/kallsyms` in any boot of the
+/// same kernel. `psi` is on as distributions have it.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic softlockup_panic=1 \
 sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60 psi=1 random.trust_cpu=on nokaslr";
 
@@ -64,8 +65,7 @@ impl Machine<'_> {
         for boot in 1.. {
             let run = self.boot(each)?;
             let up = run.transcript.lines().any(|line| line == self.up);
-            let again = !up || still::asleep(&run.still);
-            if up && (!again || boot == BOOTS) {
+            if up && (boot == BOOTS || !still::asleep(&run.still)) {
                 return Ok(run);
             }
             let why = run.cut_short.unwrap_or_else(|| "it ended before it was up".to_owned());
