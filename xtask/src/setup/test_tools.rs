@@ -1,8 +1,9 @@
-//! Programs that only tests need: tcpdump, two generations of Prometheus with its promtool, Alertmanager with amtool, and for other kernels an
-//! emulated machine (qemu) with a system in it (busybox); rpm and debootstrap for packages. For the bench alone: what it measures the agent beside.
+//! Programs that only tests need: tcpdump, two generations of Prometheus with its promtool, Alertmanager with amtool, kustomize and Podman's
+//! quadlet for what is deployed, and for other kernels an emulated machine (qemu) with a system in it (busybox); rpm and debootstrap for
+//! packages. For the bench alone: what it measures the agent beside.
 //!
-//! Prometheus, Alertmanager and busybox are unpacked into the build folder and never installed: Debian's would start a
-//! service, its static busybox would displace the ordinary one.
+//! Most are unpacked into the build folder and never installed: Debian's Prometheus would start a service, its static
+//! busybox would displace the ordinary one.
 //! Where a program cannot be had, the tests that need it are skipped and say so.
 
 use super::apt::{self, PrivateApt, update_machine_lists};
@@ -19,34 +20,48 @@ pub(super) struct Unpacked {
     folder: &'static str,
     package: &'static str,
     version_prefix: &'static str,
-    /// In that package, or in one of their own name.
-    programs: [&'static str; 2],
+    /// By their paths in that package, or in one of their own name.
+    programs: &'static [&'static str],
     /// A folder of that package, beside the programs as `share`: Debian's Alertmanager has its templates there.
     share: Option<&'static str>,
 }
 
-/// Debian 12's Prometheus, and one that scrapes classic and native histograms side by side; the newest Alertmanager.
-pub(super) const UNPACKED: [Unpacked; 3] = [
+/// Debian 12's Prometheus, and one that scrapes classic and native histograms side by side; the newest of the others.
+pub(super) const UNPACKED: [Unpacked; 5] = [
     Unpacked {
         folder: "prometheus-2",
         package: "prometheus",
         version_prefix: "2.42.",
-        programs: ["prometheus", "promtool"],
+        programs: &["usr/bin/prometheus", "usr/bin/promtool"],
         share: None,
     },
     Unpacked {
         folder: "prometheus-3",
         package: "prometheus",
         version_prefix: "3.",
-        programs: ["prometheus", "promtool"],
+        programs: &["usr/bin/prometheus", "usr/bin/promtool"],
         share: None,
     },
     Unpacked {
         folder: "alertmanager",
         package: "prometheus-alertmanager",
         version_prefix: "0.",
-        programs: ["prometheus-alertmanager", "amtool"],
+        programs: &["usr/bin/prometheus-alertmanager", "usr/bin/amtool"],
         share: Some("usr/share/prometheus/alertmanager"),
+    },
+    Unpacked {
+        folder: "kustomize",
+        package: "kustomize",
+        version_prefix: "5.",
+        programs: &["usr/bin/kustomize"],
+        share: None,
+    },
+    Unpacked {
+        folder: "podman",
+        package: "podman",
+        version_prefix: "5.",
+        programs: &["usr/libexec/podman/quadlet"],
+        share: None,
     },
 ];
 
@@ -66,13 +81,14 @@ impl Tools {
         let version = apt.newest_version(package, self.what.version_prefix)?;
         fs::create_dir_all(&self.folder).with_context(|| format!("make folder {}", self.folder.display()))?;
         let unpacked = apt.unpack(package, &version)?;
-        for program in self.what.programs {
-            if unpacked.join("usr/bin").join(program).exists() {
-                self.take(program, &unpacked)?;
+        for path in self.what.programs {
+            if unpacked.join(path).exists() {
+                self.take(path, &unpacked)?;
                 continue;
             }
+            let program = name(path);
             let own = apt.unpack(program, &version)?;
-            self.take(program, &own)?;
+            self.take(path, &own)?;
             fs::remove_dir_all(&own).with_context(|| format!("remove the unpacked package {program}"))?;
         }
         if let Some(share) = self.what.share {
@@ -84,10 +100,15 @@ impl Tools {
         Ok(version)
     }
 
-    fn take(&self, program: &str, unpacked: &Path) -> Result<()> {
-        let (from, to) = (unpacked.join("usr/bin").join(program), self.folder.join(program));
+    fn take(&self, path: &str, unpacked: &Path) -> Result<()> {
+        let (from, to) = (unpacked.join(path), self.folder.join(name(path)));
         fs::rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))
     }
+}
+
+/// Of the program at this path.
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 impl Step for Tools {
@@ -97,8 +118,8 @@ impl Step for Tools {
 
     fn missing(&self) -> Option<String> {
         let share = self.what.share.map(|_| "share");
-        let absent =
-            self.what.programs.into_iter().chain(share).find(|name| !self.folder.join(name).exists())?;
+        let programs = self.what.programs.iter().map(|path| name(path));
+        let absent = programs.chain(share).find(|name| !self.folder.join(name).exists())?;
         Some(format!("no {absent} for tests in the build folder"))
     }
 
