@@ -84,16 +84,19 @@ fn a_server_that_ends_is_started_again_or_a_person_is_told() {
     up(MENDED, 1);
     assert!(ended(BROKEN).starts_with("failed: "), "{}", ended(BROKEN));
     up(BROKEN, 0);
-    let told = || {
-        let said = services.receiver.heard("/on-call").into_iter();
-        said.flat_map(|said| said["alerts"].as_array().cloned().unwrap_or_default())
-            .find(|alert| alert["labels"]["alertname"] == "RemediationFailed")
-    };
+    let told = || failure_told(&services);
     let alert = until(DONE_MAX, told).unwrap_or_else(|| panic!("{:?}", services.receiver.heard("/on-call")));
     assert_eq!(alert["labels"]["workload"], BROKEN);
     services.stop().unwrap();
     agent.stop().unwrap();
     remedy.stop().unwrap();
+}
+
+/// The alert of a remedy that failed, where the person on call has been told.
+fn failure_told(services: &Services) -> Option<Value> {
+    let said = services.receiver.heard("/on-call").into_iter();
+    said.flat_map(|said| said["alerts"].as_array().cloned().unwrap_or_default())
+        .find(|alert| alert["labels"]["alertname"] == "RemediationFailed")
 }
 
 /// Until no alert is left of a server's end.

@@ -179,17 +179,14 @@ fn examine_all(place: &Place, kernels: &[Kernel], how: How<'_>) -> Result<Vec<Ex
         return Ok(Vec::new());
     }
     let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
-    let boots = (0..how.times).flat_map(|time| {
-        let boot = move |(row, kernel)| Boot { kernel, time, column: row * how.times + time };
-        kernels.iter().enumerate().map(boot)
-    });
-    let waiting: Mutex<VecDeque<Boot>> = Mutex::new(boots.collect());
+    let boots = kernels.iter().flat_map(|kernel| (0..how.times).map(move |time| Boot { kernel, time }));
+    let waiting: Mutex<VecDeque<(usize, Boot)>> = Mutex::new(boots.enumerate().collect());
     let next = || waiting.lock().ok()?.pop_front();
     let found = thread::scope(|scope| {
         let lane = || {
             let mut found = Vec::new();
-            while let Some(boot) = next() {
-                found.push((boot.column, examine(&all, boot, how.only)?));
+            while let Some((column, boot)) = next() {
+                found.push((column, examine(&all, boot, how.only)?));
             }
             Ok(found)
         };
@@ -257,8 +254,6 @@ fn test_program(line: &str, name: &str) -> Option<PathBuf> {
 struct Boot<'a> {
     kernel: &'a Kernel,
     time: usize,
-    /// Of the report.
-    column: usize,
 }
 
 impl Boot<'_> {
@@ -357,8 +352,7 @@ pub fn faults_in_guest(place: &Place) -> Result<Option<bool>> {
     }
     let kernel = Kernels::new(place)?.fetch(FAULTS_KERNEL.parse()?, false)?;
     let all = All { place, programs: build(place)?, stop: StopRequest::listen()? };
-    let booted =
-        run_steps(&all, Boot { kernel: &kernel, time: 0, column: 0 }, &[steps::faults(&all.programs)])?;
+    let booted = run_steps(&all, Boot { kernel: &kernel, time: 0 }, &[steps::faults(&all.programs)])?;
     let run = booted.run.with_context(|| booted.last_words.clone())?;
     let outcomes = guest::outcomes(&run.transcript);
     let outcome = outcomes.first().with_context(|| format!("the guest said nothing: {}", booted.logs))?;

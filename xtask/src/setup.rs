@@ -106,7 +106,7 @@ pub fn ensure(place: &Place, scope: Scope) -> Result<()> {
     })
 }
 
-/// In the order in which they are done, but that cargo builds while the rest is fetched: for that a machine mostly waits.
+/// In the order in which they are done, but that cargo builds while the rest is fetched and unpacked.
 struct Steps {
     first: Vec<Box<dyn Step>>,
     built: Vec<Box<dyn Step>>,

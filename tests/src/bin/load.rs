@@ -37,7 +37,7 @@ struct Arguments {
     /// Kinds of requests with their weights (chat-stream=5,close=1), or demo, real, real-rust, all.
     #[arg(long, default_value = "demo")]
     mix: Mix,
-    /// Scripts for a server that follows them: names with commas between, or all.
+    /// Scripts for a server that follows them: names with commas between, or all (but the one that stands still).
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
     /// Model names, drawn from.

@@ -66,6 +66,7 @@ step() {
 echo ::up
 uname -rv
 cat /sys/kernel/debug/sched/preempt 2>/dev/null
+cd /proc/sys/kernel && grep . softlockup_panic hung_task_panic hung_task_timeout_secs; cd /
 ";
 
 /// Adds the first process, users, and the steps.

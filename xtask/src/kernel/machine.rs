@@ -28,9 +28,9 @@ pub const AGAIN: &str = "booting again";
 const POLL: Duration = Duration::from_millis(100);
 /// The monitor's answer, on a busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Oopses, panics, a processor that does not leave the kernel and a task that hangs there end the machine: what is
-/// silent without one of these is no kernel's doing. An instruction's address is that of `/proc/kallsyms` in any boot of the
-/// same kernel. `psi` is on as distributions have it.
+/// Oopses, panics, a processor that does not leave the kernel and a task that hangs there end the machine, before it is
+/// asked why it is silent. An instruction's address is that of `/proc/kallsyms` in any boot of the same kernel. `psi` is on
+/// as distributions have it.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 oops=panic softlockup_panic=1 \
 sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60 psi=1 random.trust_cpu=on nokaslr";
 
@@ -106,8 +106,7 @@ impl Machine<'_> {
             if let Some(status) = emulator.0.try_wait().context("wait for the emulator")? {
                 break (!status.success()).then(|| format!("the emulator ended with {status}"));
             }
-            let heard = fs::metadata(self.console()).map_or(0, |console| console.len());
-            if reader.up && silence.too_long(heard) {
+            if reader.up && silence.too_long(self.heard()) {
                 still = self.processors(&mut emulator)?;
                 break Some(still::told(&still));
             }
@@ -122,6 +121,14 @@ impl Machine<'_> {
         drop(emulator);
         reader.tell(self.up, each);
         Ok(Run { transcript: reader.text(), cut_short, still, took: began.elapsed() })
+    }
+
+    /// Bytes on both lines: a guest whose sign of life was ended may still say something.
+    fn heard(&self) -> u64 {
+        [self.console(), self.transcript()]
+            .map(|line| fs::metadata(line).map_or(0, |line| line.len()))
+            .iter()
+            .sum()
     }
 
     /// Asks the emulator what the processors do; nothing where it does not answer either.
