@@ -203,8 +203,8 @@ pub fn load(
 }
 
 /// Load as the laboratory's server takes it.
-pub fn load_lab(endpoint: &Endpoint, time: Duration) -> std::thread::JoinHandle<Result<Report>> {
-    load(endpoint, "lab", "chat-stream-usage", &[], RATE, time)
+pub fn load_lab(endpoint: &Endpoint, times: f64, time: Duration) -> std::thread::JoinHandle<Result<Report>> {
+    load(endpoint, "lab", "chat-stream-usage", &[], times * RATE, time)
 }
 
 /// What is written for the agent to read.
