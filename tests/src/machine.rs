@@ -22,6 +22,10 @@ const EMULATED_CONCURRENCY: usize = 3;
 /// Loads at most where only times are off: the host's doing rarely comes twice, the agent's does.
 const EMULATED_LOADS_MAX: usize = 3;
 
+/// Requests that have a 99th percentile, by which times are judged, even of what only some of them have: of fewer it is
+/// the worst one, which a processor that the host took away for a moment may be.
+const PERCENTILE_REQUESTS: usize = 200;
+
 fn is_emulated() -> bool {
     env::var("XTASK_BOUNDS").is_ok_and(|value| value == "emulated")
 }
@@ -59,10 +63,14 @@ pub fn concurrency(wanted: usize) -> usize {
     if is_emulated() { wanted.min(EMULATED_CONCURRENCY) } else { wanted }
 }
 
-/// How often a load is made at most until the times are within their bounds. Everything else has to be exact each
-/// time.
-pub(crate) fn loads_max() -> usize {
-    if is_emulated() { EMULATED_LOADS_MAX } else { 1 }
+/// How many requests the next load has where after so many loads, the last of so many requests, only times are off; none
+/// where these are the agent's. Everything else has to be exact each time.
+pub(crate) fn next_load(loads: usize, requests: usize) -> Option<usize> {
+    if is_emulated() {
+        (loads < EMULATED_LOADS_MAX).then_some(requests)
+    } else {
+        (requests < PERCENTILE_REQUESTS).then_some(PERCENTILE_REQUESTS)
+    }
 }
 
 /// Whether to try this kind of socket (`ipv4`, `ipv6`, `unix`): all, or those that `XTASK_SOCKETS` names.
