@@ -42,10 +42,10 @@ const LAB: [(lab::Fault, Fault); 5] = [
     (lab::Fault::Memory, Fault::Memory),
 ];
 const LAB_TIME: Duration = Duration::from_secs(12);
-/// So many times the usual load on a server that has hardly memory left.
-const MORE: f64 = 3.0;
 /// And again where nobody has heard of it yet.
 const LAB_TIMES_MAX: usize = 3;
+/// So many times the usual load on a server that has hardly memory left.
+const MORE: f64 = 3.0;
 /// Longest window and wait of the shorter rules, and then some.
 const SOON: Duration = Duration::from_secs(15);
 /// An alert is heard of in this time, or not at all.

@@ -151,7 +151,7 @@ impl Machine<'_> {
 
     fn command(&self) -> Result<Command> {
         let mut command = Command::new("qemu-system-x86_64");
-        // Processors that run at once miss code that another one changes, and the kernel changes its own whenever a tracepoint
+        // Processors that run at once can miss code that another one changes, and the kernel changes its own whenever a tracepoint
         // gets its first program or loses its last: a guest stumbled over a breakpoint that was gone from memory. Two guests
         // side by side keep this machine busy as it is.
         command.args(["-accel", "tcg,thread=single", "-cpu", "max", "-m", MEMORY_MIB]);
