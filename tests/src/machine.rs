@@ -97,3 +97,16 @@ pub(crate) fn agent_settings(settings: &str) -> String {
         Err(_) => settings.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_load_without_a_percentile_is_made_again_and_once() {
+        let next = next_load(1, 60);
+        assert_eq!(next, Some(PERCENTILE_REQUESTS));
+        assert_eq!(next.and_then(|requests| next_load(2, requests)), None);
+        assert_eq!(next_load(1, 400), None);
+    }
+}
